@@ -1,0 +1,54 @@
+# Every target works from a clean clone; the first one that runs sets up .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+MODELS ?= models
+DEMO   := $(MODELS)/digits/1/model.json $(MODELS)/diabetes/1/model.json
+
+.PHONY: help setup models serve test lint check bench docs docker-test clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv with everything pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[service,eval,dev]'
+	@touch $@
+
+models: $(DEMO) ## Train the demo models (under two minutes)
+
+$(DEMO): | $(STAMP)
+	$(BIN)/mcdrop demo --output $(MODELS)
+
+serve: setup models ## Train the demo models if need be and serve them on 127.0.0.1:8000
+	MCDROP_MODELS=$(MODELS) exec $(BIN)/mcdrop serve
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest tests mcdrop service -m 'not docker'
+
+lint: setup ## Format, lint, types and import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test docs ## Everything that must be green before a commit lands
+
+bench: setup ## Measure the ratios that the project promises
+	$(BIN)/python -m benchmarks
+
+docs: setup ## Redraw the picture and check that the documents' links lead somewhere
+	$(BIN)/python -m docs.picture
+	$(BIN)/python -m docs.links
+
+docker-test: setup ## Build and run the Dockerfile with buildah, no daemon needed (root, Debian)
+	$(BIN)/python -m pytest tests/docker -m docker
+
+clean: ## Remove what make made
+	rm -rf $(VENV) $(MODELS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
