@@ -1,0 +1,92 @@
+"""The result of Monte Carlo prediction: frozen summaries over samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mcdrop.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What every prediction carries.
+
+    Attributes:
+        mean: mean over samples, `[B, ...]`.
+        variance: see the subclasses.
+        standard_error: Monte Carlo standard error of `mean`, same shape; NaN for a single sample.
+        samples: samples used for each row, int64 `[B]`.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    standard_error: Tensor
+    samples: Tensor
+
+    def fields(self) -> dict[str, Tensor]:
+        """Every field by name, in the order of declaration."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}={list(value.shape)}" for name, value in self.fields().items())
+        return f"{type(self).__name__}({shapes})"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ClassificationPrediction(Prediction):
+    r"""Class probabilities with their uncertainty; also binary and multilabel (no class axis then).
+
+    Entropies are in nats. With :math:`p_s` the probabilities of sample s and :math:`\bar p` their mean:
+
+    - `entropy` :math:`H[\bar p]`, total uncertainty;
+    - `expected_entropy` :math:`E_s H[p_s]`, aleatoric;
+    - `mutual_information` :math:`H[\bar p] - E_s H[p_s]`, epistemic (BALD; Houlsby et al. 2011);
+    - `variation_ratio` :math:`1 - f_{mode}/S`, the share of samples that voted for another class
+      (Gal 2016, eq. 3.18).
+
+    `mean` and `variance` (unbiased, over samples) have the class axis; the four scores do not.
+    """
+
+    entropy: Tensor
+    expected_entropy: Tensor
+    mutual_information: Tensor
+    variation_ratio: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RegressionPrediction(Prediction):
+    """Predictive mean and variance of a regression, `variance = epistemic + aleatoric`.
+
+    `epistemic` is the unbiased variance over samples (NaN for a single sample), `aleatoric` the mean noise variance.
+    """
+
+    epistemic: Tensor
+    aleatoric: Tensor
+
+    def quantile(self, q: float) -> Tensor:
+        """Quantile of the Gaussian with this mean and variance (moment matching), like `mean`.
+
+        Args:
+            q: level, strictly between 0 and 1.
+
+        Raises:
+            InputError: `q` is outside (0, 1).
+        """
+        if not 0.0 < q < 1.0:
+            raise InputError(f"a quantile level lies strictly between 0 and 1; got {q}")
+        z = torch.special.ndtri(torch.tensor(q, dtype=torch.float64)).item()
+        return self.mean + z * self.variance.sqrt()
+
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Central interval that holds `level` of the predictive distribution: (lower, upper).
+
+        Raises:
+            InputError: `level` is outside (0, 1).
+        """
+        if not 0.0 < level < 1.0:
+            raise InputError(f"an interval's level lies strictly between 0 and 1; got {level}")
+        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)

@@ -1,0 +1,95 @@
+"""`model.json`: what an artifact says about itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from mcdrop.tasks import AnyTask, Classification
+
+FORMAT = 1
+SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Text = Annotated[str, Field(max_length=4096)]
+DType = Literal[
+    "float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool"
+]
+
+
+class Record(BaseModel):
+    """Base of the manifest's records: frozen, and nothing unknown gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(Record):
+    """An input or output: `None` in `shape` is a free axis (the batch axis, 0, always is).
+
+    `ranges` holds the inclusive bounds of free axes other than the batch.
+    """
+
+    name: Text
+    dtype: DType
+    shape: tuple[Annotated[int, Field(ge=0, lt=2**31)] | None, ...] = Field(max_length=16)
+    ranges: dict[int, tuple[int, int]] = Field(default_factory=dict)
+
+
+class SiteSpec(Record):
+    """A site for the reader: `shape` is that of its mask, `None` where an axis is free."""
+
+    name: Text
+    kind: Text
+    p: float | None = Field(default=None, ge=0.0, le=1.0)
+    shape: tuple[int | None, ...] = ()
+
+
+class Defaults(Record):
+    """What a prediction uses unless told otherwise."""
+
+    samples: int = Field(default=64, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    masks: Literal["shared", "independent"] = "shared"
+
+
+class Files(Record):
+    """SHA-256 of the other two files, in hex."""
+
+    graph: SHA256
+    weights: SHA256
+
+
+class Manifest(Record):
+    """Everything an artifact says about itself, checked on load.
+
+    Attributes:
+        version: version of the model, a positive number; the folder it is published under.
+        provenance: how and with what it was made (free text by key).
+        metrics: held-out figures by name, e.g. `{"test_accuracy": 0.98}`.
+    """
+
+    format: Literal[1] = FORMAT
+    name: Name
+    version: int = Field(default=1, ge=1)
+    description: Text = ""
+    task: AnyTask
+    classes: tuple[Text, ...] | None = None
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1, max_length=64)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1, max_length=64)
+    sites: tuple[SiteSpec, ...] = ()
+    defaults: Defaults = Defaults()
+    metrics: dict[Text, FiniteFloat] = Field(default_factory=dict)
+    provenance: dict[Text, Text] = Field(default_factory=dict)
+    files: Files
+
+    def class_count(self) -> int | None:
+        """Number of classes of the output entry; `None` where it is free or the task has none."""
+        if not isinstance(self.task, Classification):
+            return None
+        entry = self.entry()
+        return entry.shape[self.task.dim] if -len(entry.shape) <= self.task.dim < len(entry.shape) else None
+
+    def entry(self) -> TensorSpec:
+        """The output that the task reads."""
+        named = [spec for spec in self.outputs if spec.name == self.task.entry]
+        return named[0] if named else self.outputs[0]

@@ -1,0 +1,106 @@
+"""What a model's output means: its link, its class axis, its noise.
+
+A task turns the model's raw output (the *output entry*) into what is averaged over samples. Values are
+never sniffed: whether an output holds logits or probabilities is said, not guessed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mcdrop.errors import InputError
+
+
+class Task(BaseModel):
+    """Base of all tasks.
+
+    Attributes:
+        entry: name of the model output that carries the prediction (`"logits"`, `"1"`); the first
+            tensor by default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entry: str | None = None
+
+
+class Classification(Task):
+    """One of C classes, with a softmax over the class axis.
+
+    Attributes:
+        dim: class axis of the output, counted with the batch axis in it: 1 for `[B, C]` and for
+            segmentation `[B, C, H, W]`, -1 or 2 for token classification `[B, T, C]`.
+        output: whether the model returns `"logits"`, `"log_probs"` or `"probs"`.
+    """
+
+    kind: Literal["classification"] = "classification"
+    dim: int = 1
+    output: Literal["logits", "log_probs", "probs"] = "logits"
+
+
+class Binary(Task):
+    """One yes/no answer per row (or per element): a sigmoid. `mean` is the probability of yes."""
+
+    kind: Literal["binary"] = "binary"
+    output: Literal["logits", "probs"] = "logits"
+
+
+class Multilabel(Task):
+    """Several independent yes/no answers: a sigmoid for each, uncertainties for each."""
+
+    kind: Literal["multilabel"] = "multilabel"
+    output: Literal["logits", "probs"] = "logits"
+
+
+class Regression(Task):
+    """A number or several, with a known noise variance (0: the spread over samples alone).
+
+    Attributes:
+        noise_variance: the aleatoric variance, in squared units of the output; `1 / tau` of Gal &
+            Ghahramani (2016), eq. 7.
+    """
+
+    kind: Literal["regression"] = "regression"
+    noise_variance: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+
+
+class Gaussian(Task):
+    """Heteroscedastic regression: the model returns a mean and a log-variance.
+
+    With `log_variance` unset, the halves of the output entry's last axis are mean and log-variance.
+    With it set, `entry` names the mean and `log_variance` the output that holds the log-variance.
+    """
+
+    kind: Literal["gaussian"] = "gaussian"
+    log_variance: str | None = None
+
+
+AnyTask: TypeAlias = Annotated[
+    Classification | Binary | Multilabel | Regression | Gaussian, Field(discriminator="kind")
+]
+
+_ADAPTER: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
+KINDS = ("classification", "binary", "multilabel", "regression", "gaussian")
+
+
+def resolve(task: str | Task) -> AnyTask:
+    """Turn a task's name into a task with defaults; tasks pass through.
+
+    Raises:
+        InputError: the name is not one of `KINDS`.
+
+    Example:
+        >>> resolve("binary").kind
+        'binary'
+    """
+    if isinstance(task, Classification | Binary | Multilabel | Regression | Gaussian):
+        return task
+    try:
+        return _ADAPTER.validate_python({"kind": task})
+    except ValidationError:
+        expected = ", ".join(repr(kind) for kind in KINDS)
+        raise InputError(
+            f"task must be one of {expected}, or an object of mcdrop.tasks; got {task!r}"
+        ) from None
