@@ -1,0 +1,145 @@
+"""From a module to a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mcdrop.capture.convert import convert
+from mcdrop.capture.example import Example, Ranges, make_example
+from mcdrop.capture.layout import place
+from mcdrop.capture.probe import probe as run_probe
+from mcdrop.capture.sites import Found, find, name_all, select
+from mcdrop.capture.trace import trace
+from mcdrop.errors import InputError
+from mcdrop.program.graph import Graph
+from mcdrop.program.manifest import TensorSpec
+from mcdrop.program.measure import to_meta
+from mcdrop.program.program import Program
+from mcdrop.program.schema import dtype_name
+from mcdrop.program.site import Site
+
+
+def capture(
+    model: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+    *,
+    sites: str | Sequence[str] | None = None,
+    dynamic_axes: Ranges | None = None,
+    probe: bool = True,
+) -> Program:
+    """Trace a module once in Monte Carlo mode and describe its sites.
+
+    The module, its training flags and the global random state are left as they were; the program holds
+    a snapshot of the weights.
+
+    Args:
+        model: any module whose inputs are tensors with the batch in axis 0.
+        example_inputs: a tensor, a tuple, or a dict by parameter name; any number of rows.
+        sites: patterns of the sites to sample (`"head.*"`); all by default. The others stay off.
+        dynamic_axes: free axes other than the batch, with their bounds:
+            `{"input_ids": {1: (1, 512)}}`.
+        probe: compare the program, every site off, with `model.eval()` on the example.
+
+    Returns:
+        The program. One without sites is returned, too: `MCDropout` refuses it.
+
+    Raises:
+        CaptureError: the module cannot be traced, or the probe found a difference.
+        InputError: the examples or the selection do not fit.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+        >>> program = capture(net, torch.zeros(1, 4))
+        >>> [(site.name, site.kind, site.p, site.shape) for site in program.sites]
+        [('2', 'dropout', 0.2, (1, 8))]
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    example = make_example(model, example_inputs, dynamic_axes)
+    traced = trace(model, example)
+    graph, weights = convert(traced, tuple(example.tensors))
+    device = next(iter(weights.values()), next(iter(example.tensors.values()))).device
+    found = find(graph)
+    provisional = _program(graph, _provisional(found), example, weights, device)
+    placed = place(provisional, found, example)
+    described = tuple(
+        Site(
+            name=site.name,
+            kind=site.kind,
+            p=site.p,
+            shape=where.shape,
+            law=site.law,
+            node=site.node,
+            index=site.index,
+            layer=site.layer,
+            layout=where.layout,
+            threshold=site.threshold,
+        )
+        for site, where in zip(provisional.sites, placed, strict=True)
+    )
+    program = _program(graph, select(described, sites), example, weights, device)
+    if probe:
+        run_probe(program, model, example, python_random=traced.python_random)
+    return program
+
+
+def _provisional(found: Sequence[Found]) -> tuple[Site, ...]:
+    """Sites that know what they are, not yet where their rows are."""
+    return tuple(
+        Site(
+            name=name,
+            kind=f.kind,
+            p=f.p,
+            shape=(),
+            law=f.law,
+            node=f.node.name,
+            index=index,
+            layer=f.layer,
+            threshold=f.threshold,
+        )
+        for index, (name, f) in enumerate(zip(name_all(found), found, strict=True))
+    )
+
+
+def _program(
+    graph: Graph,
+    sites: tuple[Site, ...],
+    example: Example,
+    weights: Mapping[str, Tensor],
+    device: torch.device,
+) -> Program:
+    bare = Program(graph, sites, example.specs(), (), weights, device)
+    return Program(graph, sites, example.specs(), _outputs(bare, example), weights, device)
+
+
+def _outputs(program: Program, example: Example) -> tuple[TensorSpec, ...]:
+    """Schema of the outputs, from executions on the meta device with two numbers of rows."""
+    runs = []
+    for rows in (2, 3):
+        inputs = to_meta(example.with_rows(rows))
+        runs.append(program.measure(program.deterministic, inputs).outputs)
+    few, more = runs
+    free = any(example.ranges.values())
+    return tuple(
+        TensorSpec(
+            name=name,
+            dtype=dtype_name(few[name].dtype),
+            shape=tuple(
+                None if axis == 0 or a != b or (free and axis > 0 and _follows(a, example)) else a
+                for axis, (a, b) in enumerate(zip(few[name].shape, more[name].shape, strict=True))
+            ),
+        )
+        for name in few
+    )
+
+
+def _follows(size: int, example: Example) -> bool:
+    """Whether an output axis has the size of a free input axis, and so is taken to follow it."""
+    return any(
+        example.tensors[name].shape[axis] == size
+        for name, axes in example.ranges.items()
+        for axis in axes
+    )

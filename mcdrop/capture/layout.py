@@ -1,0 +1,186 @@
+"""Where the rows are in each site's tensor.
+
+The axis is found by running the program on the meta device with two numbers of rows. Where that axis
+holds more than the batch (heads folded in, time flattened in), the order is found by changing one row
+of the example and looking at which elements of the site's operand change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mcdrop.capture.example import Example
+from mcdrop.capture.sites import Found
+from mcdrop.errors import CaptureError
+from mcdrop.program.graph import Graph, Ref
+from mcdrop.program.program import Program
+from mcdrop.program.site import BatchLayout
+
+# Two numbers of rows that no other axis of a model is likely to be multiples of.
+_FEW, _MANY = 7, 11
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A mask's shape with the batch taken out, and where the batch was."""
+
+    shape: tuple[int | None, ...]
+    layout: BatchLayout | None
+
+
+def place(program: Program, found: Sequence[Found], example: Example) -> list[Placed]:
+    """Shape and batch layout of each site.
+
+    Args:
+        program: has provisional sites, without layouts, in the order of `found`.
+        found: the random nodes.
+        example: rows to look at.
+
+    Raises:
+        CaptureError: the batch is in more than one axis of a site.
+    """
+    few, many = (_noise_shapes(program, example, rows) for rows in (_FEW, _MANY))
+    other = _noise_shapes(program, example, _FEW, resize=True) if example.ranges else few
+    placed = []
+    folded: list[int] = []
+    for i, site in enumerate(program.sites):
+        a, b = few[site.mask], many[site.mask]
+        moving = [axis for axis, (m, n) in enumerate(zip(a, b, strict=True)) if m != n]
+        if len(moving) > 1 or (moving and a[moving[0]] % _FEW):
+            raise CaptureError(
+                f"site {site.name!r} has noise of shape {list(a)} for {_FEW} rows and {list(b)} for "
+                f"{_MANY}: its rows cannot be told apart. Leave it out with `sites=`, or use "
+                'engine="eager"'
+            )
+        dim = moving[0] if moving else None
+        free = [m != n for m, n in zip(a, other[site.mask], strict=True)]
+        shape = [None if f else size for size, f in zip(a, free, strict=True)]
+        layout = None
+        if dim is not None:
+            around = a[dim] // _FEW
+            shape[dim] = None if free[dim] else around
+            layout = BatchLayout(dim, 1, folded=free[dim] or around > 1)
+            if layout.folded:
+                folded.append(i)
+        placed.append(Placed(tuple(shape), layout))
+    orders = _orders(program, [found[i] for i in folded], [few[program.sites[i].mask] for i in folded],
+                     [placed[i] for i in folded], example)
+    for i, outer in zip(folded, orders, strict=True):
+        layout = placed[i].layout
+        assert layout is not None
+        placed[i] = Placed(placed[i].shape, BatchLayout(layout.dim, outer, folded=True))
+    return placed
+
+
+def _noise_shapes(
+    program: Program, example: Example, rows: int, *, resize: bool = False
+) -> dict[str, tuple[int, ...]]:
+    sizes = {}
+    for name, tensor in example.tensors.items():
+        shape = list(tensor.shape[1:])
+        if resize:
+            for axis, (low, high) in example.ranges.get(name, {}).items():
+                now = shape[axis - 1]
+                shape[axis - 1] = now + 1 if now < high else max(now - 1, low)
+        sizes[name] = shape
+    return program.measure(program.stochastic, program.meta_inputs(rows, sizes)).noise
+
+
+def _orders(
+    program: Program,
+    found: Sequence[Found],
+    shapes: Sequence[tuple[int, ...]],
+    placed: Sequence[Placed],
+    example: Example,
+) -> list[int | None]:
+    """For each folded site, the factor of its axis that varies slower than the batch."""
+    if not found:
+        return []
+    names = [_operand(f) for f in found]
+    base = example.with_rows(_FEW)
+    changed = {name: _changed(tensor) for name, tensor in base.items()}
+    before, after = (_operands(program, names, values) for values in (base, changed))
+    orders = []
+    for one, name, shape, where in zip(found, names, shapes, placed, strict=True):
+        moved = before[name] != after[name]
+        if one.kind == "rnn" and one.node.args[8]:  # batch first; the noise is time first
+            moved = moved.transpose(0, 1)
+        orders.append(_order(moved, shape, where))
+    return orders
+
+
+def _operand(found: Found) -> str:
+    """The value whose rows lie like those of the site's noise."""
+    if found.kind in ("bernoulli", "uniform", "normal", "exponential"):
+        operands = [arg for arg in found.node.args if isinstance(arg, Ref)]
+        return operands[-1].name if operands else ""
+    first = found.node.args[0]
+    assert isinstance(first, Ref)
+    return first.name
+
+
+def _operands(
+    program: Program, names: Sequence[str], values: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    known = [name for name in dict.fromkeys(names) if name in program.graph]
+    # sites that are off vanish from the lowered graph, so their operands are made its outputs
+    graph = Graph(
+        program.graph.inputs,
+        program.graph.weights,
+        program.graph.nodes,
+        tuple((name, name) for name in known),
+    )
+    probe = Program(
+        graph.pruned(), program.sites, program.inputs, program.outputs, program.weights, program.device
+    )
+    with torch.no_grad():
+        found = probe.run_deterministic({k: v.to(program.device) for k, v in values.items()})
+    blank = torch.zeros(())
+    return {name: found.get(name, blank) for name in names}
+
+
+def _changed(tensor: Tensor) -> Tensor:
+    """The tensor with its second row changed to something else that is valid, as far as can be told."""
+    changed = tensor.clone()
+    row = changed[1]
+    if row.is_floating_point():
+        ramp = torch.linspace(0.5, 1.5, max(row.numel(), 1), dtype=row.dtype).reshape(row.shape)
+        changed[1] = row * 1.37 + ramp.to(row.device)
+    elif row.dtype != torch.bool:
+        low, high = tensor.amin(), tensor.amax()
+        changed[1] = torch.where(row < high, row + 1, low if low < high else row)
+    return changed
+
+
+def _order(moved: Tensor, shape: tuple[int, ...], placed: Placed) -> int | None:
+    layout = placed.layout
+    assert layout is not None
+    around = shape[layout.dim] // _FEW
+    if moved.ndim <= layout.dim or moved.shape[layout.dim] != shape[layout.dim] or not moved.any():
+        return 1  # nothing to see: the usual order, rows slowest
+    others = [axis for axis in range(moved.ndim) if axis != layout.dim]
+    line = moved.any(dim=others) if others else moved
+    fits = [
+        outer
+        for outer in range(1, around + 1)
+        if around % outer == 0 and _only_second_row(line, outer, around // outer)
+    ]
+    if not fits:
+        raise CaptureError(
+            "changing one row of the example changed others at a site: the model mixes rows, so one "
+            'row\'s answer would depend on the batch. Use engine="eager"'
+        )
+    if fits[0] == 1:
+        return 1
+    return None if around in fits else fits[0]
+
+
+def _only_second_row(line: Tensor, outer: int, inner: int) -> bool:
+    rows = line.reshape(outer, _FEW, inner).any(2).any(0)
+    return bool(rows[1]) and int(rows.sum()) == 1
+
+

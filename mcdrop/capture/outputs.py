@@ -1,0 +1,76 @@
+"""What a model returns, as named tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mcdrop.errors import CaptureError
+
+
+def flatten(value: Any) -> dict[str, Tensor]:
+    """Name every tensor in a model's return value; what is not a tensor is left out.
+
+    A tensor alone is `"output"`, entries of a tuple are `"0"`, `"1"`, …, those of a dict, a named
+    tuple or a dataclass have their keys, and nested ones are joined with a dot.
+
+    Example:
+        >>> import torch
+        >>> list(flatten({"logits": torch.ones(1), "states": (torch.ones(1), None)}))
+        ['logits', 'states.0']
+    """
+    if isinstance(value, Tensor):
+        return {"output": value}
+    return dict(_walk(value, ""))
+
+
+def _walk(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+        return
+    for key, item in _entries(value):
+        yield from _walk(item, f"{name}.{key}" if name else key)
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((str(key), item) for key, item in value.items())
+    elif hasattr(value, "_fields"):
+        yield from ((key, getattr(value, key)) for key in value._fields)
+    elif isinstance(value, tuple | list):
+        yield from ((str(i), item) for i, item in enumerate(value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+
+
+class NamedOutputs(nn.Module):
+    """A module that returns only the tensors of another's output.
+
+    Args:
+        model: the module to call.
+        report: told the tensors' names at every call (export puts attributes back after a trace).
+    """
+
+    def __init__(self, model: nn.Module, report: Callable[[tuple[str, ...]], None]) -> None:
+        super().__init__()
+        self.model = model
+        self._report = report
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """The tensors in order.
+
+        Raises:
+            CaptureError: there is no tensor in the output.
+        """
+        value = self.model(*args, **kwargs)
+        tensors = flatten(value)
+        if not tensors:
+            raise CaptureError(
+                f"{type(self.model).__name__}.forward returned {type(value).__name__} without a "
+                "tensor in it; return a tensor, a tuple or a dict of tensors"
+            )
+        self._report(tuple(tensors))
+        return tuple(tensors.values())

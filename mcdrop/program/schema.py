@@ -1,0 +1,108 @@
+"""Checking what a caller passes against the inputs that a program declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mcdrop.errors import InputError
+from mcdrop.program.manifest import TensorSpec
+
+Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`"float32"` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """`torch.float32` for `"float32"`."""
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def describe(spec: TensorSpec) -> str:
+    """A spec for error messages.
+
+    Example:
+        >>> describe(TensorSpec(name="x", dtype="float32", shape=(None, 8)))
+        "'x' float32 [B, 8]"
+    """
+    axes = ["B" if i == 0 else _axis(spec, i) for i in range(len(spec.shape))]
+    return f"{spec.name!r} {spec.dtype} [{', '.join(axes)}]"
+
+
+def _axis(spec: TensorSpec, axis: int) -> str:
+    size = spec.shape[axis]
+    if size is not None:
+        return str(size)
+    low, high = spec.ranges.get(axis, (1, 0))
+    return f"{low} to {high}" if high else "any"
+
+
+def checked(specs: Sequence[TensorSpec], x: Inputs, device: torch.device) -> dict[str, Tensor]:
+    """The inputs by name, on `device`, after checking names, types, shapes and finite values.
+
+    Raises:
+        InputError: something does not fit; nothing is converted silently.
+    """
+    tensors = _named(specs, x)
+    rows: dict[str, int] = {}
+    for spec in specs:
+        tensor = tensors[spec.name]
+        _check_tensor(spec, tensor)
+        rows[spec.name] = tensor.shape[0]
+    if len(set(rows.values())) > 1:
+        counts = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
+        raise InputError(f"all inputs must have the same number of rows (axis 0); {counts}")
+    return {name: tensor.detach().to(device) for name, tensor in tensors.items()}
+
+
+def _named(specs: Sequence[TensorSpec], x: Inputs) -> dict[str, Tensor]:
+    names = [spec.name for spec in specs]
+    expected = ", ".join(describe(spec) for spec in specs)
+    if isinstance(x, Tensor):
+        x = (x,)
+    if isinstance(x, Mapping):
+        if set(x) != set(names):
+            raise InputError(f"expected inputs {expected}; got {sorted(x)}")
+        return {name: x[name] for name in names}
+    if not isinstance(x, Sequence) or len(x) != len(names):
+        got = f"{len(x)} tensors" if isinstance(x, Sequence) else type(x).__name__
+        raise InputError(
+            f"expected {expected}, as a tensor, a tuple or a dict of tensors; got {got}"
+        )
+    return dict(zip(names, x, strict=True))
+
+
+def _check_tensor(spec: TensorSpec, tensor: Tensor) -> None:
+    wanted = describe(spec)
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"expected {wanted} as a tensor; got {type(tensor).__name__}")
+    got = f"{dtype_name(tensor.dtype)} {list(tensor.shape)}"
+    if tensor.dtype != dtype_of(spec.dtype):
+        raise InputError(f"expected {wanted}; got {got}: convert it with x.to(torch.{spec.dtype})")
+    if tensor.ndim != len(spec.shape):
+        hint = ""
+        if tensor.ndim == len(spec.shape) - 1:
+            hint = ": a single row needs a batch axis, x[None]"
+        raise InputError(f"expected {wanted}; got {got}{hint}")
+    if tensor.shape[0] == 0:
+        raise InputError(f"expected at least one row of {wanted}; got {got}")
+    for axis, (size, have) in enumerate(zip(spec.shape, tensor.shape, strict=True)):
+        low, high = spec.ranges.get(axis, (have, have))
+        if (size is not None and size != have) or not low <= have <= high:
+            raise InputError(f"expected {wanted}; got {got}: axis {axis} does not fit")
+    if tensor.is_floating_point():
+        bad = ~torch.isfinite(tensor).flatten(1).all(1) if tensor.ndim > 1 else ~tensor.isfinite()
+        if bad.any():
+            rows = bad.nonzero().flatten().tolist()
+            raise InputError(
+                f"input {spec.name!r} has values that are not finite (NaN or infinite) in "
+                f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:10]))}"
+                f"{' and others' if len(rows) > 10 else ''}: drop or impute them"
+            )
