@@ -61,8 +61,15 @@ class Audit:
         from rich.console import Group
         from rich.table import Table
 
-        table = Table(title=f"{self.model}: {len(self.sites)} stochastic sites", title_justify="left")
-        for heading, justify in (("site", "left"), ("kind", "left"), ("p", "right"), ("mask", "left")):
+        table = Table(
+            title=f"{self.model}: {len(self.sites)} stochastic sites", title_justify="left"
+        )
+        for heading, justify in (
+            ("site", "left"),
+            ("kind", "left"),
+            ("p", "right"),
+            ("mask", "left"),
+        ):
             table.add_column(heading, justify=justify)  # type: ignore[arg-type]
         for site in self.sites:
             rate = "" if site.p is None else f"{site.p:g}"

@@ -16,7 +16,6 @@ from mcdrop.capture.trace import trace
 from mcdrop.errors import InputError
 from mcdrop.program.graph import Graph
 from mcdrop.program.manifest import TensorSpec
-from mcdrop.program.measure import to_meta
 from mcdrop.program.program import Program
 from mcdrop.program.schema import dtype_name
 from mcdrop.program.site import Site
@@ -116,30 +115,23 @@ def _program(
 
 
 def _outputs(program: Program, example: Example) -> tuple[TensorSpec, ...]:
-    """Schema of the outputs, from executions on the meta device with two numbers of rows."""
-    runs = []
-    for rows in (2, 3):
-        inputs = to_meta(example.with_rows(rows))
-        runs.append(program.measure(program.deterministic, inputs).outputs)
-    few, more = runs
-    free = any(example.ranges.values())
+    """Schema of the outputs: axes that differ between executions of other sizes are free."""
+
+    def run(rows: int, *, resized: bool) -> Mapping[str, Tensor]:
+        inputs = program.meta_inputs(rows, example.sizes(resized=resized))
+        return program.measure(program.deterministic, inputs).outputs
+
+    first, rows, sizes = run(2, resized=False), run(3, resized=False), run(2, resized=True)
     return tuple(
         TensorSpec(
             name=name,
-            dtype=dtype_name(few[name].dtype),
+            dtype=dtype_name(tensor.dtype),
             shape=tuple(
-                None if axis == 0 or a != b or (free and axis > 0 and _follows(a, example)) else a
-                for axis, (a, b) in enumerate(zip(few[name].shape, more[name].shape, strict=True))
+                a if axis > 0 and a == b == c else None
+                for axis, (a, b, c) in enumerate(
+                    zip(tensor.shape, rows[name].shape, sizes[name].shape, strict=True)
+                )
             ),
         )
-        for name in few
-    )
-
-
-def _follows(size: int, example: Example) -> bool:
-    """Whether an output axis has the size of a free input axis, and so is taken to follow it."""
-    return any(
-        example.tensors[name].shape[axis] == size
-        for name, axes in example.ranges.items()
-        for axis in axes
+        for name, tensor in first.items()
     )

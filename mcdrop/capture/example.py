@@ -55,6 +55,18 @@ class Example:
             for name, tensor in self.tensors.items()
         )
 
+    def sizes(self, *, resized: bool = False) -> dict[str, list[int]]:
+        """Shapes without the batch axis; `resized` moves each free axis to another allowed size."""
+        sizes = {}
+        for name, tensor in self.tensors.items():
+            shape = list(tensor.shape[1:])
+            if resized:
+                for axis, (low, high) in self.ranges.get(name, {}).items():
+                    now = shape[axis - 1]
+                    shape[axis - 1] = now + 1 if now < high else max(now - 1, low)
+            sizes[name] = shape
+        return sizes
+
     def with_rows(self, rows: int) -> dict[str, Tensor]:
         """The example's tensors cut or repeated to a number of rows."""
         return {name: _repeated(tensor, rows) for name, tensor in self.tensors.items()}
@@ -80,7 +92,9 @@ def make_example(
     ranges = {name: dict(axes) for name, axes in (dynamic_axes or {}).items()}
     _check_ranges(named, ranges)
     rows = max(2, next(iter(named.values())).shape[0])
-    return Example({name: _repeated(t.detach(), rows) for name, t in named.items()}, by_keyword, ranges)
+    return Example(
+        {name: _repeated(t.detach(), rows) for name, t in named.items()}, by_keyword, ranges
+    )
 
 
 def _parameter_names(model: nn.Module, count: int) -> list[str]:

@@ -50,7 +50,11 @@ class Intercept(TorchDispatchMode):
         self._draw = draw
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags:
@@ -118,5 +122,10 @@ def means(law: str, keep: float, like: Tensor) -> Tensor:
 
     (For an exponential this is the uniform number whose transform is the mean.)
     """
-    value = {"bernoulli": keep, "uniform": 0.5, "normal": 0.0, "exponential": 1.0 - 2.718281828459045**-1}
+    value = {
+        "bernoulli": keep,
+        "uniform": 0.5,
+        "normal": 0.0,
+        "exponential": 1.0 - 2.718281828459045**-1,
+    }
     return torch.full_like(like, value[law], dtype=torch.float32)

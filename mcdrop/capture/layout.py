@@ -44,7 +44,7 @@ def place(program: Program, found: Sequence[Found], example: Example) -> list[Pl
         CaptureError: the batch is in more than one axis of a site.
     """
     few, many = (_noise_shapes(program, example, rows) for rows in (_FEW, _MANY))
-    other = _noise_shapes(program, example, _FEW, resize=True) if example.ranges else few
+    other = _noise_shapes(program, example, _FEW, resized=True) if example.ranges else few
     placed = []
     folded: list[int] = []
     for i, site in enumerate(program.sites):
@@ -67,8 +67,13 @@ def place(program: Program, found: Sequence[Found], example: Example) -> list[Pl
             if layout.folded:
                 folded.append(i)
         placed.append(Placed(tuple(shape), layout))
-    orders = _orders(program, [found[i] for i in folded], [few[program.sites[i].mask] for i in folded],
-                     [placed[i] for i in folded], example)
+    orders = _orders(
+        program,
+        [found[i] for i in folded],
+        [few[program.sites[i].mask] for i in folded],
+        [placed[i] for i in folded],
+        example,
+    )
     for i, outer in zip(folded, orders, strict=True):
         layout = placed[i].layout
         assert layout is not None
@@ -77,16 +82,9 @@ def place(program: Program, found: Sequence[Found], example: Example) -> list[Pl
 
 
 def _noise_shapes(
-    program: Program, example: Example, rows: int, *, resize: bool = False
+    program: Program, example: Example, rows: int, *, resized: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    sizes = {}
-    for name, tensor in example.tensors.items():
-        shape = list(tensor.shape[1:])
-        if resize:
-            for axis, (low, high) in example.ranges.get(name, {}).items():
-                now = shape[axis - 1]
-                shape[axis - 1] = now + 1 if now < high else max(now - 1, low)
-        sizes[name] = shape
+    sizes = example.sizes(resized=resized)
     return program.measure(program.stochastic, program.meta_inputs(rows, sizes)).noise
 
 
@@ -135,7 +133,12 @@ def _operands(
         tuple((name, name) for name in known),
     )
     probe = Program(
-        graph.pruned(), program.sites, program.inputs, program.outputs, program.weights, program.device
+        graph.pruned(),
+        program.sites,
+        program.inputs,
+        program.outputs,
+        program.weights,
+        program.device,
     )
     with torch.no_grad():
         found = probe.run_deterministic({k: v.to(program.device) for k, v in values.items()})
@@ -182,5 +185,3 @@ def _order(moved: Tensor, shape: tuple[int, ...], placed: Placed) -> int | None:
 def _only_second_row(line: Tensor, outer: int, inner: int) -> bool:
     rows = line.reshape(outer, _FEW, inner).any(2).any(0)
     return bool(rows[1]) and int(rows.sum()) == 1
-
-

@@ -49,7 +49,9 @@ def probe(program: Program, model: nn.Module, example: Example, *, python_random
             worst, where = error, name
     missing = sorted(set(expected) ^ set(got))
     if where or not shared:
-        what = f"output {where!r} differs by {worst:.2g} (relative)" if where else f"outputs {missing}"
+        what = (
+            f"output {where!r} differs by {worst:.2g} (relative)" if where else f"outputs {missing}"
+        )
         raise CaptureError(
             f"{type(model).__name__}: with dropout off the captured program does not agree with "
             f"model.eval() on the example: {what}. The trace holds behaviour of training mode other "
@@ -83,7 +85,8 @@ def _cause(program: Program, *, python_random: bool) -> str:
     statistics = [
         node
         for node in program.graph.nodes
-        if node.op in ("aten.batch_norm.default", "aten.instance_norm.default") and node.args[5] is True
+        if node.op in ("aten.batch_norm.default", "aten.instance_norm.default")
+        and node.args[5] is True
     ]
     if any("batch_norm" in node.op for node in program.graph.nodes) and statistics:
         return f"A normalisation layer ({statistics[0].path!r}) uses the statistics of the batch."

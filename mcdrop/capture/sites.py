@@ -121,8 +121,10 @@ def _threshold(graph: Graph, node: Node) -> tuple[str, float] | None:
     user = users[0]
     if user.op in COMPARISONS and user.args[0] == Ref(node.name):
         true = probability_true(user)
-        drops = any(u.op.startswith(("aten.masked_fill", "aten.logical_not", "aten.bitwise_not"))
-                    for u in graph.users(user.name))
+        drops = any(
+            u.op.startswith(("aten.masked_fill", "aten.logical_not", "aten.bitwise_not"))
+            for u in graph.users(user.name)
+        )
         return user.name, true if drops else 1.0 - true
     if user.op == "aten.add.Tensor" and not user.kwargs:
         constant = [arg for arg in user.args if isinstance(arg, int | float)]
@@ -137,7 +139,9 @@ def _is_random(op: str) -> bool:
         return False
     tags: Sequence[torch.Tag] = getattr(resolve(op), "tags", ())
 
-    return torch.Tag.nondeterministic_seeded in tags and not op.startswith("aten.scaled_dot_product")
+    return torch.Tag.nondeterministic_seeded in tags and not op.startswith(
+        "aten.scaled_dot_product"
+    )
 
 
 def _number(value: object) -> float:

@@ -88,7 +88,9 @@ class Executable:
             for position, node in enumerate(graph.nodes)
         )
 
-    def __call__(self, values: Mapping[str, Any], observer: Observer | None = None) -> tuple[Any, ...]:
+    def __call__(
+        self, values: Mapping[str, Any], observer: Observer | None = None
+    ) -> tuple[Any, ...]:
         """Run the graph.
 
         Args:

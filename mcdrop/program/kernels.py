@@ -138,9 +138,7 @@ class _FoldedAttention(torch.autograd.Function):
         """Nothing to save: prediction takes no gradients."""
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], *args: Any
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
         """Samples and rows become one leading axis, as the fused kernel takes just four."""
         samples = info.batch_size
         query, key, value = (
@@ -218,7 +216,9 @@ class _FoldedRNN(torch.autograd.Function):
         head = (mode, layers, bidirectional, states)
         if any(dim is not None for dim in dims[1 + states :]):
             outs = [
-                _FoldedRNN.apply(*head, *(_sample(t, d, s) for t, d in zip(tensors, dims, strict=True)))
+                _FoldedRNN.apply(
+                    *head, *(_sample(t, d, s) for t, d in zip(tensors, dims, strict=True))
+                )
                 for s in range(samples)
             ]
             stacked = tuple(torch.stack(parts) for parts in zip(*outs, strict=True))
@@ -294,6 +294,7 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.bernoulli": bernoulli,
         "mcdrop.attention": attention,
         "mcdrop.folded_attention": folded_attention,
+        "mcdrop.copy": lambda target, source: source.to(target.dtype).expand(target.shape),
         "mcdrop.rnn": rnn,
         "mcdrop.tuple": lambda *parts: parts,
     }

@@ -41,7 +41,9 @@ def lower_rnn(node: Node, sites: Sequence[Site]) -> list[Node]:
         part = [
             s
             if len(runs) == 1
-            else emit(f"{label}:s{i}", "aten.slice.Tensor", s, 0, first * directions, last * directions)
+            else emit(
+                f"{label}:s{i}", "aten.slice.Tensor", s, 0, first * directions, last * directions
+            )
             for i, s in enumerate(states)
         ]
         weights = params[first * width : last * width]

@@ -50,9 +50,7 @@ def _lower(graph: Graph, sites: Sequence[Site], on: frozenset[int]) -> Graph:
     return Graph((*graph.inputs, *masks), graph.weights, tuple(nodes), outputs).pruned()
 
 
-def _lower_node(
-    node: Node, sites: list[Site], on: frozenset[int], means: MeanMasks
-) -> Lowered:
+def _lower_node(node: Node, sites: list[Site], on: frozenset[int], means: MeanMasks) -> Lowered:
     if node.op.startswith(("aten.lstm.", "aten.gru.", "aten.rnn_")):
         return lower_rnn(node, [site for site in sites if site.index in on]), node.name
     if node.op == SDPA:
@@ -60,6 +58,8 @@ def _lower_node(
     if node.op in ("aten.view.default", "aten._unsafe_view.default"):
         # a vmapped value may have strides that no view fits
         node = replace(node, op="aten.reshape.default")
+    elif node.op == "aten.copy.default":  # has no batching rule
+        node = replace(node, op="mcdrop.copy")
     if not sites:
         rewritten = means.rewrite(node)
         return rewritten, rewritten[-1].name
@@ -195,4 +195,3 @@ def split(graph: Graph, masks: Iterable[str]) -> Split:
     ).pruned()
     tail = Graph((*boundary, *masks), weights, tail_nodes, graph.outputs)
     return Split(trunk, tail, boundary)
-

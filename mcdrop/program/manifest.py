@@ -34,6 +34,14 @@ class TensorSpec(Record):
     shape: tuple[Annotated[int, Field(ge=0, lt=2**31)] | None, ...] = Field(max_length=16)
     ranges: dict[int, tuple[int, int]] = Field(default_factory=dict)
 
+    def smallest(self) -> tuple[int, ...]:
+        """Shape without the batch axis, every free axis at its lower bound (or 2)."""
+        return tuple(
+            self.ranges.get(axis, (2, 2))[0] if size is None else size
+            for axis, size in enumerate(self.shape)
+            if axis > 0
+        )
+
 
 class SiteSpec(Record):
     """A site for the reader: `shape` is that of its mask, `None` where an axis is free."""
@@ -87,7 +95,11 @@ class Manifest(Record):
         if not isinstance(self.task, Classification):
             return None
         entry = self.entry()
-        return entry.shape[self.task.dim] if -len(entry.shape) <= self.task.dim < len(entry.shape) else None
+        return (
+            entry.shape[self.task.dim]
+            if -len(entry.shape) <= self.task.dim < len(entry.shape)
+            else None
+        )
 
     def entry(self) -> TensorSpec:
         """The output that the task reads."""

@@ -76,9 +76,7 @@ def _storages(value: Any) -> list[tuple[int, int]]:
     return []
 
 
-def measure(
-    graph: Graph, values: Mapping[str, Any], watch: Sequence[str] = ()
-) -> Measurement:
+def measure(graph: Graph, values: Mapping[str, Any], watch: Sequence[str] = ()) -> Measurement:
     """Execute a lowered graph on the meta device.
 
     Args:

@@ -15,10 +15,9 @@ import torch
 
 from mcdrop.errors import ArtifactError
 
-# Arithmetic on sizes, and picking one of several outputs.
+# Arithmetic on sizes.
 SYMBOLIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
-        "getitem": operator.getitem,
         "sym.add": operator.add,
         "sym.sub": operator.sub,
         "sym.mul": operator.mul,
@@ -40,7 +39,10 @@ SYMBOLIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "sym.sym_ite": torch.sym_ite,
     }
 )
-SYMBOLIC_NAMES: Mapping[Any, str] = MappingProxyType({fn: name for name, fn in SYMBOLIC.items()})
+GETITEM = "getitem"
+SYMBOLIC_NAMES: Mapping[Any, str] = MappingProxyType(
+    {operator.getitem: GETITEM, **{function: name for name, function in SYMBOLIC.items()}}
+)
 
 _ALLOWED = """
 _fft_c2c _fft_c2r _fft_r2c _log_softmax _native_batch_norm_legit_no_training _safe_softmax _softmax
@@ -85,7 +87,7 @@ ALLOWED: frozenset[str] = frozenset(_ALLOWED.split())
 
 def allowed(op: str) -> bool:
     """Whether an artifact may hold the operation `op`."""
-    if op in SYMBOLIC:
+    if op in SYMBOLIC or op == GETITEM:
         return True
     parts = op.split(".")
     if len(parts) != 3 or parts[0] != "aten" or parts[1] not in ALLOWED:
@@ -96,6 +98,27 @@ def allowed(op: str) -> bool:
     return not getattr(packet, parts[2])._schema.is_mutable  # noqa: SLF001 (no public accessor)
 
 
+def _on_sizes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Size arithmetic that takes and gives numbers of 64 bits, whatever a hostile graph asks for."""
+
+    def bounded(*args: Any) -> Any:
+        if not all(isinstance(arg, int | float) for arg in args):
+            raise TypeError("size arithmetic takes numbers only")
+        value = function(*args)
+        if abs(value) >= 2**63:
+            raise OverflowError("a size does not fit in 64 bits")
+        return value
+
+    return bounded
+
+
+def _getitem(values: Any, index: Any) -> Any:
+    """One of several outputs of a node."""
+    if not isinstance(values, tuple | list) or not isinstance(index, int):
+        raise TypeError("getitem picks an output by its number")
+    return values[index]
+
+
 def resolve(op: str) -> Callable[..., Any]:
     """The function behind an operation's name.
 
@@ -103,7 +126,9 @@ def resolve(op: str) -> Callable[..., Any]:
         ArtifactError: the name is not an operation that this torch knows.
     """
     if op in SYMBOLIC:
-        return SYMBOLIC[op]
+        return _on_sizes(SYMBOLIC[op])
+    if op == GETITEM:
+        return _getitem
     namespace, _, rest = op.partition(".")
     packet, _, overload = rest.rpartition(".")
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop.errors import NoStochasticSiteError
+from mcdrop.errors import InputError, NoStochasticSiteError
 from mcdrop.program import lowering
 from mcdrop.program.execute import Executable
 from mcdrop.program.graph import Graph
@@ -93,6 +93,22 @@ class Program:
     def tail(self) -> Graph:
         """The rest: a pure function of the boundary values and the masks."""
         return self.split.tail
+
+    def require_rows(self) -> None:
+        """Raise unless axis 0 of every output is the batch.
+
+        Raises:
+            InputError: an output has something else in axis 0.
+        """
+        rows = 3
+        sizes = {spec.name: spec.smallest() for spec in self.inputs}
+        outputs = self.measure(self.deterministic, self.meta_inputs(rows, sizes)).outputs
+        for name, output in outputs.items():
+            if output.ndim == 0 or output.shape[0] != rows:
+                raise InputError(
+                    f"output {name!r} has shape {list(output.shape)} for {rows} rows; axis 0 must be the "
+                    "batch: transpose or reshape it in the model's forward"
+                )
 
     def require_sites(self) -> None:
         """Raise unless some enabled site reaches the outputs.

@@ -1,0 +1,9 @@
+"""Engines: ways to compute samples, all with the same answer for the same seed."""
+
+from mcdrop.engine.batched import BatchedEngine
+from mcdrop.engine.eager import EagerEngine
+from mcdrop.engine.engine import Engine, Run
+from mcdrop.engine.loop import LoopEngine
+from mcdrop.engine.plan import Plan
+
+__all__ = ["BatchedEngine", "EagerEngine", "Engine", "LoopEngine", "Plan", "Run"]

@@ -1,0 +1,190 @@
+"""The eager engine: the module itself, its random operations fed from the mask stream.
+
+For modules that cannot be traced. Slower than the others, and without artifacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mcdrop.capture.example import Example
+from mcdrop.capture.intercept import Draw, Intercept, means
+from mcdrop.capture.outputs import flatten
+from mcdrop.capture.trace import monte_carlo_copy
+from mcdrop.engine.plan import Plan
+from mcdrop.errors import CaptureError
+from mcdrop.program.kernels import aligned
+from mcdrop.program.site import BatchLayout, Kind, Law, Site
+from mcdrop.sampling import MaskBank, Masks, MaskStream
+
+# Numbers of rows of the two passes that show which axis of a site holds the rows.
+_FEW, _MANY = 2, 3
+
+
+class EagerEngine:
+    """Runs the module once for each sample.
+
+    Sites are told apart by their order; where rows are folded into another axis, they are taken to
+    vary slowest. Rates of hand-written masks are not known.
+
+    Args:
+        module: what to sample; it is copied, never changed.
+        example: inputs to find the sites with.
+        outputs: names of the outputs wanted.
+        masks: shared across rows or independent.
+    """
+
+    name = "eager"
+
+    def __init__(
+        self, module: nn.Module, example: Example, outputs: Sequence[str], masks: Masks
+    ) -> None:
+        self._sampled = monte_carlo_copy(module)
+        self._evaluated = monte_carlo_copy(module).eval()
+        self._example = example
+        self._outputs = tuple(outputs)
+        self._masks: Masks = masks
+        few, many = (self._record(rows) for rows in (_FEW, _MANY))
+        if len(few) != len(many):
+            raise CaptureError(
+                f"the module draws random numbers {len(few)} times for {_FEW} rows and {len(many)} "
+                f"times for {_MANY}: its sites cannot be told apart"
+            )
+        self.sites = tuple(
+            _site(index, a, b) for index, (a, b) in enumerate(zip(few, many, strict=True))
+        )
+
+    def plan(self, inputs: Mapping[str, Tensor]) -> Plan:
+        """All rows, one sample at a time."""
+        return Plan(next(iter(inputs.values())).shape[0], 1)
+
+    def open(self, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]) -> EagerRun:
+        """Remember the rows."""
+        return EagerRun(self, dict(inputs), MaskStream(seed), tuple(rows), self._masks)
+
+    def deterministic(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The outputs in evaluation mode, any noise of its own at its mean."""
+        with torch.no_grad(), Intercept(means):
+            return self._pick(self._evaluated, inputs)
+
+    def sample(self, inputs: Mapping[str, Tensor], draw: Draw) -> tuple[Tensor, ...]:
+        """The outputs of one stochastic pass."""
+        device = next(iter(inputs.values())).device
+        with torch.no_grad(), _plain_kernels(device), Intercept(draw):
+            return self._pick(self._sampled, inputs)
+
+    def _pick(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        named = flatten(self._example.call(module, inputs))
+        return tuple(named[name] for name in self._outputs)
+
+    def _record(self, rows: int) -> list[_Seen]:
+        seen: list[_Seen] = []
+
+        def record(law: str, keep: float, like: Tensor) -> Tensor:
+            seen.append(_Seen(law, keep, tuple(like.shape)))
+            return means(law, keep, like)
+
+        self.sample(self._example.with_rows(rows), record)
+        return seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    law: str
+    keep: float
+    shape: tuple[int, ...]
+
+
+def _site(index: int, few: _Seen, many: _Seen) -> Site:
+    moving = [i for i, (a, b) in enumerate(zip(few.shape, many.shape, strict=True)) if a != b]
+    layout = None
+    shape: list[int | None] = list(few.shape)
+    if moving:
+        dim = moving[0]
+        around = few.shape[dim] // _FEW
+        layout = BatchLayout(dim, 1, folded=around > 1)
+        shape[dim] = around
+    kinds: dict[str, Kind] = {
+        "bernoulli": "bernoulli",
+        "uniform": "uniform",
+        "normal": "normal",
+        "exponential": "exponential",
+    }
+    drops = few.law == "bernoulli"
+    law = (
+        Law("bernoulli", 1.0 - few.keep)
+        if drops
+        else Law("normal" if few.law == "normal" else "uniform")
+    )
+    return Site(
+        name=f"site{index}",
+        kind=kinds[few.law],
+        p=1.0 - few.keep if drops else None,
+        shape=tuple(shape),
+        law=law,
+        node="",
+        index=index,
+        layout=layout,
+    )
+
+
+class _Draw:
+    """Feeds the random operations of one pass, in order, from the mask stream."""
+
+    def __init__(self, run: EagerRun, sample: int) -> None:
+        self._run = run
+        self._sample = sample
+        self._next = 0
+
+    def __call__(self, law: str, keep: float, like: Tensor) -> Tensor:
+        run = self._run
+        if self._next >= len(run.engine.sites):
+            raise CaptureError(
+                f"the module drew random numbers more than {self._next} times, unlike on the example: "
+                "which sites it has must not depend on the data"
+            )
+        site = run.engine.sites[self._next]
+        self._next += 1
+        shape = list(like.shape)
+        if site.layout is not None:
+            shape[site.layout.dim] //= len(run.rows)
+        bank = MaskBank(run.stream, (site,), (tuple(shape),), run.masks, like.device)
+        mask = bank.draw([self._sample], run.rows)[0][0]
+        if site.layout is None:
+            return mask[0]
+        dim = site.layout.dim
+        return aligned(mask, like.shape[dim], dim, 1, site.layout.folded).expand(like.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class EagerRun:
+    """Rows, and the stream to sample them with."""
+
+    engine: EagerEngine
+    inputs: Mapping[str, Tensor]
+    stream: MaskStream
+    rows: tuple[int, ...]
+    masks: Masks
+
+    def samples(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Outputs of samples `start` to `stop - 1`, each `[S, B, ...]`."""
+        passes = [
+            self.engine.sample(self.inputs, _Draw(self, sample)) for sample in range(start, stop)
+        ]
+        return tuple(torch.stack(outputs) for outputs in zip(*passes, strict=True))
+
+
+@contextmanager
+def _plain_kernels(device: torch.device) -> Iterator[None]:
+    """Keep dropout out of CUDA's fused kernels, in which it could not be reached."""
+    if device.type != "cuda":
+        yield
+        return
+    with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        yield

@@ -1,0 +1,118 @@
+"""Streaming estimates of class probabilities and their uncertainties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from mcdrop.errors import InputError
+from mcdrop.estimate.moments import Moments
+from mcdrop.prediction import ClassificationPrediction
+from mcdrop.tasks import Binary, Classification, Multilabel
+
+ProbabilityTask: TypeAlias = Classification | Binary | Multilabel
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Sums over samples: moments of the probabilities, H[p_s], and votes `[B, ..., C]`."""
+
+    moments: Moments
+    entropy: Tensor
+    votes: Tensor
+
+    def merge(self, other: _State) -> _State:
+        return _State(
+            self.moments.merge(other.moments),
+            self.entropy + other.entropy,
+            self.votes + other.votes,
+        )
+
+
+class ClassificationEstimator:
+    """Folds chunks of raw outputs into a prediction; memory does not grow with the samples.
+
+    Args:
+        task: how raw outputs become probabilities.
+    """
+
+    def __init__(self, task: ProbabilityTask) -> None:
+        self._task = task
+        self._state: _State | None = None
+
+    def update(self, outputs: tuple[Tensor, ...]) -> None:
+        """Take in a chunk: the task's output entry `[S, B, ...]`."""
+        probs = self._probabilities(outputs[0])
+        self._fold(_State(Moments.of(probs), self._entropies(probs).sum(0), self._vote(probs)))
+
+    def merge(self, other: ClassificationEstimator) -> None:
+        """Take in another estimator's samples."""
+        if other._state is not None:
+            self._fold(other._state)
+
+    def _fold(self, new: _State) -> None:
+        old = self._state
+        self._state = new if old is None else old.merge(new)
+
+    def prediction(self) -> ClassificationPrediction:
+        """What the samples so far say."""
+        assert self._state is not None, "no samples yet"
+        moments = self._state.moments
+        entropy = self._entropies(moments.mean[None])[0]
+        expected = self._state.entropy / moments.count
+        rows = moments.mean.shape[0]
+        return ClassificationPrediction(
+            mean=moments.mean,
+            variance=moments.variance(),
+            standard_error=moments.standard_error(),
+            samples=torch.full((rows,), moments.count, device=moments.mean.device),
+            entropy=entropy,
+            expected_entropy=expected,
+            # H is concave, so only rounding can make the difference negative
+            mutual_information=(entropy - expected).clamp_min(0.0),
+            variation_ratio=1.0 - self._state.votes.amax(-1) / moments.count,
+        )
+
+    def _axis(self, probs: Tensor) -> int | None:
+        """Class axis of `[S, B, ...]`, counted from the end; `None` for binary and multilabel."""
+        if not isinstance(self._task, Classification):
+            return None
+        dim, ndim = self._task.dim, probs.ndim - 1
+        if not -ndim < dim < ndim or dim == 0:
+            raise InputError(
+                f"the task's class axis is {dim}; the output has axes 1 to {ndim - 1} behind the batch"
+            )
+        return dim - ndim if dim > 0 else dim
+
+    def _probabilities(self, raw: Tensor) -> Tensor:
+        wide = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        axis = self._axis(wide)
+        if self._task.output == "probs":
+            return wide
+        if axis is None:
+            return torch.sigmoid(wide)
+        if self._task.output == "log_probs":
+            return wide.exp()
+        return torch.softmax(wide, axis)
+
+    def _entropies(self, probs: Tensor) -> Tensor:
+        """Entropy in nats; `entr` is finite at 0 and 1."""
+        axis = self._axis(probs)
+        if axis is None:
+            return torch.special.entr(probs) + torch.special.entr(1.0 - probs)
+        return torch.special.entr(probs).sum(axis)
+
+    def _vote(self, probs: Tensor) -> Tensor:
+        """How many samples voted for each class, `[B, ..., C]`."""
+        axis = self._axis(probs)
+        if axis is None:
+            yes = (probs >= 0.5).sum(0)
+            return torch.stack((probs.shape[0] - yes, yes), -1)
+        classes = probs.shape[axis]
+        winners = probs.argmax(axis)  # [S, B, ...]
+        counted = winners.new_zeros((*winners.shape[1:], classes))
+        ones = torch.ones_like(winners).movedim(0, -1)
+        return counted.scatter_add_(-1, winners.movedim(0, -1), ones)

@@ -1,0 +1,220 @@
+"""Artifacts: a program and its manifest as a folder of three files that hold no code.
+
+`graph.json`, `weights.safetensors` and `model.json`, the last with the SHA-256 of the others. Nothing
+in the folder is executed, unpickled or evaluated. Saving writes aside and renames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mcdrop.errors import ArtifactError
+from mcdrop.program.codec import decode, encode, parse
+from mcdrop.program.manifest import Files, Manifest, SiteSpec
+from mcdrop.program.program import Program
+
+GRAPH, WEIGHTS, MANIFEST = "graph.json", "weights.safetensors", "model.json"
+_MAX_GRAPH, _MAX_MANIFEST = 256 << 20, 16 << 20
+_MAX_ROW_BYTES = 64 << 30
+_CHUNK = 1 << 20
+
+
+def site_specs(program: Program) -> tuple[SiteSpec, ...]:
+    """The enabled sites as the manifest shows them."""
+    return tuple(
+        SiteSpec(name=site.name, kind=site.kind, p=site.p, shape=site.shape)
+        for site in program.active
+    )
+
+
+def save(path: Path, program: Program, manifest: Manifest, *, overwrite: bool = False) -> Path:
+    """Write an artifact; readers see all of it or nothing.
+
+    Args:
+        path: the folder to make; its parents are made, too.
+        program: what to save.
+        manifest: what to say about it; its file hashes are filled in.
+        overwrite: replace a folder that is already there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtifactError: the folder exists, or the program cannot be stored.
+    """
+    if path.exists() and not overwrite:
+        raise ArtifactError(
+            f"{path} exists already; publish under the next version number, or pass overwrite=True"
+        )
+    graph = encode(program.graph, program.sites)
+    aside = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        aside.mkdir(parents=True)
+        (aside / GRAPH).write_bytes(graph)
+        tensors = {name: w.detach().to("cpu").contiguous() for name, w in program.weights.items()}
+        save_file(tensors, aside / WEIGHTS)
+        files = Files(graph=_sha256(aside / GRAPH), weights=_sha256(aside / WEIGHTS))
+        complete = manifest.model_copy(update={"files": files})
+        (aside / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        _publish(aside, path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"cannot write {path}: {error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return path
+
+
+def _publish(aside: Path, path: Path) -> None:
+    for file in (GRAPH, WEIGHTS, MANIFEST):
+        _sync(aside / file)
+    _sync(aside)
+    if path.exists():
+        old = aside.with_name(f"{aside.name}.old")
+        path.rename(old)
+        aside.rename(path)
+        shutil.rmtree(old)
+    else:
+        aside.rename(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load(path: Path, device: torch.device) -> tuple[Program, Manifest]:
+    """Read an artifact; no code in it is run.
+
+    Raises:
+        ArtifactError: it is missing, damaged, altered, unsafe, or made by a newer mcdrop.
+    """
+    if not path.is_dir():
+        raise ArtifactError(
+            f"{path} is not a folder; an artifact holds {MANIFEST}, {GRAPH}, {WEIGHTS}"
+        )
+    manifest = read_manifest(path)
+    _verify(_file(path, GRAPH, _MAX_GRAPH), manifest.files.graph)
+    _verify(_file(path, WEIGHTS, None), manifest.files.weights)
+    graph, sites = decode(_file(path, GRAPH, _MAX_GRAPH).read_bytes())
+    weights = _weights(_file(path, WEIGHTS, None), graph.weights)
+    program = Program(graph, sites, manifest.inputs, manifest.outputs, weights)
+    _check_agreement(program, manifest)
+    _check_runs(program)
+    return program.to(device), manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """`model.json` of an artifact, checked by itself only.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    document = parse(_file(path, MANIFEST, _MAX_MANIFEST).read_bytes(), MANIFEST)
+    try:
+        return Manifest.model_validate(document)
+    except (ValidationError, RecursionError) as error:
+        if isinstance(error, RecursionError):
+            raise ArtifactError(f"{path / MANIFEST} is nested too deeply") from None
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise ArtifactError(f"{path / MANIFEST}: {where}: {first['msg']}") from None
+
+
+def _file(folder: Path, name: str, limit: int | None) -> Path:
+    """A regular file that lies in the folder, links followed, and is not too large."""
+    try:
+        path = (folder / name).resolve(strict=True)
+        inside = path.is_relative_to(folder.resolve(strict=True))
+    except (OSError, RuntimeError):
+        raise ArtifactError(f"{folder} has no {name}; it is not a whole artifact") from None
+    if not inside or not path.is_file():
+        raise ArtifactError(f"{folder / name} must be a file inside the artifact's folder")
+    size = path.stat().st_size
+    if limit is not None and size > limit:
+        raise ArtifactError(f"{folder / name} has {size} bytes; at most {limit} are allowed")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _verify(path: Path, expected: str) -> None:
+    if _sha256(path) != expected:
+        raise ArtifactError(
+            f"{path} does not have the SHA-256 that {MANIFEST} declares: it is damaged or altered"
+        )
+
+
+def _weights(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ArtifactError(f"{path} is not a sound safetensors file: {error}") from None
+    if set(weights) != set(names):
+        odd = sorted(set(weights) ^ set(names))[:5]
+        raise ArtifactError(f"{path} does not hold the weights that {GRAPH} names: {odd}")
+    for name, weight in weights.items():
+        if weight.is_floating_point() and weight.isnan().any():
+            raise ArtifactError(f"{path}: weight {name!r} has NaN in it; the model is broken")
+    return weights
+
+
+def _check_agreement(program: Program, manifest: Manifest) -> None:
+    inputs = tuple(spec.name for spec in manifest.inputs)
+    outputs = tuple(spec.name for spec in manifest.outputs)
+    pairs: Mapping[str, tuple[object, object]] = {
+        "inputs": (inputs, program.graph.inputs),
+        "outputs": (outputs, tuple(name for name, _ in program.graph.outputs)),
+        "sites": (manifest.sites, site_specs(program)),
+    }
+    for what, (said, held) in pairs.items():
+        if said != held:
+            raise ArtifactError(f"{MANIFEST} and {GRAPH} disagree about the model's {what}")
+
+
+def _check_runs(program: Program) -> None:
+    """Run the program on the meta device: every call must be well-formed, every size sane."""
+    rows = 2
+    sizes = {spec.name: spec.smallest() for spec in program.inputs}
+    try:
+        inputs = program.meta_inputs(rows, sizes)
+        off = program.measure(program.deterministic, inputs)
+        on = program.measure(program.stochastic, inputs)
+    # a hostile graph can make torch and the lowering raise anything
+    except Exception as error:  # noqa: BLE001
+        raise ArtifactError(
+            f"{GRAPH} does not run on the declared inputs: {type(error).__name__}: {str(error)[:200]}"
+        ) from None
+    peak = max(off.peak, on.peak) // rows
+    if peak > _MAX_ROW_BYTES:
+        raise ArtifactError(f"{GRAPH} would take {peak >> 30} GiB for a single row")
+    for spec in program.outputs:
+        shape = off.outputs[spec.name].shape
+        fits = len(shape) == len(spec.shape) and all(
+            size in (None, got) for size, got in zip(spec.shape, shape, strict=True)
+        )
+        if not fits:
+            raise ArtifactError(
+                f"{GRAPH} gives output {spec.name!r} the shape {list(shape)}; {MANIFEST} declares "
+                f"{list(spec.shape)}"
+            )
