@@ -1,0 +1,124 @@
+"""`mcdrop predict`: rows in a file, predictions with uncertainty in a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from mcdrop.prediction import Prediction
+    from mcdrop.program.manifest import Manifest
+
+
+def predict(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Folder of an artifact.")],
+    input_file: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="Rows: .npy, .npz, .csv, .json or .safetensors."),
+    ],
+    output_file: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="Where the answers go: .npz, .csv or .json.")
+    ],
+    *,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Monte Carlo samples; by default the artifact's.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the masks; by default the artifact's.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:N, or auto: the first GPU if there is one.")
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows predicted at a time.")] = 256,
+    interval: Annotated[
+        float,
+        typer.Option(help="For regression, the level of the interval from `lower` to `upper`."),
+    ] = 0.9,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT if it exists.")] = False,
+) -> None:
+    """Predict every row of a file, with uncertainty.
+
+    All rows are checked first: bad ones (wrong width, not a number, NaN) are
+    told by line number, and nothing is predicted. OUTPUT appears only when it
+    is complete.
+
+    A CSV has a row on each line, the values of an image or a matrix one after
+    the other; a first line of names is skipped. .npz, .json and .safetensors
+    may hold several inputs by name.
+
+    Examples:
+      mcdrop predict models/diabetes/1 patients.csv answers.csv
+      mcdrop predict models/digits/1 images.npy answers.npz --samples 1000
+      mcdrop demo --request digits > one.json
+      mcdrop predict models/digits/1 one.json answers.json
+    """
+    if not 0.0 < interval < 1.0:
+        raise typer.BadParameter("lies strictly between 0 and 1", param_hint="--interval")
+    from mcdrop.cli.answers import answers, check_output
+    from mcdrop.cli.progress import bar
+    from mcdrop.cli.rows import read_rows
+    from mcdrop.predictor import load
+
+    check_output(output_file, force=force)
+    mc = load(artifact, device=_device(device))
+    manifest = mc.manifest
+    assert manifest is not None, "a loaded predictor has its manifest"
+    rows = read_rows(input_file, manifest.inputs)
+    count = manifest.defaults.samples if samples is None else samples
+    work = len(rows) * count
+    begun = time.monotonic()
+    with (
+        answers(output_file, manifest.classes, force=force) as writer,
+        bar("predicting", "rows·samples") as update,
+    ):
+        for start, inputs in rows.batches(batch_size):
+            prediction = mc.predict(
+                inputs,
+                samples=samples,
+                seed=seed,
+                progress=_shifted(update, start * count, work),
+            )
+            writer.write(_fields(prediction, manifest, interval))
+    seconds = time.monotonic() - begun
+    typer.echo(
+        f"{len(rows)} rows x {count} samples in {seconds:.1f} s "
+        f"({work / max(seconds, 1e-9):,.0f} rows·samples/s): {output_file}",
+        err=True,
+    )
+
+
+def _shifted(
+    update: Callable[[int, int], None], begun: int, total: int
+) -> Callable[[int, int], None]:
+    """Progress within a batch, told as progress of the whole."""
+    return lambda done, _: update(begun + done, total)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _fields(prediction: Prediction, manifest: Manifest, level: float) -> dict[str, Tensor]:
+    """The prediction's fields; before them the likeliest class, or behind them an interval."""
+    from mcdrop.cli.answers import LABEL
+    from mcdrop.prediction import RegressionPrediction
+    from mcdrop.tasks import Classification
+
+    fields = prediction.fields()
+    if isinstance(manifest.task, Classification):
+        return {LABEL: prediction.mean.argmax(manifest.task.dim), **fields}
+    if isinstance(prediction, RegressionPrediction):
+        lower, upper = prediction.interval(level)
+        return {**fields, "lower": lower, "upper": upper}
+    return fields

@@ -1,0 +1,49 @@
+"""`mcdrop serve`: start the server. The only module of mcdrop that knows `service`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless MCDROP_HOST says.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; 8000 unless MCDROP_PORT says, 0 for any."),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Folder of artifacts, NAME/VERSION; models unless MCDROP_MODELS says."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, cuda or cuda:N; auto unless MCDROP_DEVICE says."),
+    ] = None,
+) -> None:
+    r"""Serve a folder of artifacts over HTTP until told to stop.
+
+    Options win over the environment, which also holds the server's other
+    settings (see service/settings.py). Stops cleanly on Ctrl-C and SIGTERM.
+
+    Examples:
+      mcdrop serve
+      mcdrop serve --models /srv/models --host 0.0.0.0 --device cuda:0
+      mcdrop demo --request digits | curl -s --json @- \
+          localhost:8000/v1/models/digits/predict
+    """
+    from mcdrop.errors import McdropError
+
+    try:
+        from service import Settings
+        from service import serve as run
+    except ModuleNotFoundError as error:
+        raise McdropError(
+            f"the server needs {error.name}, which is not installed: pip install 'mcdrop[service]'"
+        ) from error
+    options = {"host": host, "port": port, "models": models, "device": device}
+    run(Settings(**{name: value for name, value in options.items() if value is not None}))

@@ -1,0 +1,116 @@
+"""Train a demo model, measure it on rows it never saw, and save it as an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from mcdrop.demo import data, diabetes, digits, scores
+from mcdrop.errors import InputError
+from mcdrop.predictor import MCDropout
+from mcdrop.tasks import Classification, Gaussian
+
+DEMOS = ("digits", "diabetes")
+SAMPLES = 64
+
+Progress = Callable[[int, int], None]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator within, and put it back as it was.
+
+    Not `torch.manual_seed`: that one would seed the other devices as well, and leave them so.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def train(
+    name: str,
+    output: Path,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train one demo model and save it to `<output>/<name>/1`.
+
+    The same seed gives the same weights on the same machine. The random state is left as it was.
+
+    Args:
+        name: one of `DEMOS`.
+        output: the models folder; an artifact that is already there is replaced.
+        seed: of the initial weights, the order of rows and dropout in training.
+        epochs: fewer epochs than a good model takes, for a quick look.
+        progress: told (done, total) epochs.
+
+    Returns:
+        The artifact's folder.
+
+    Raises:
+        InputError: no such demo model.
+        McdropError: scikit-learn is not installed.
+    """
+    trainers = {"digits": _digits, "diabetes": _diabetes}
+    if name not in trainers:
+        raise InputError(f"the demo models are {', '.join(trainers)}; got {name!r}")
+    return trainers[name](output / name / "1", seed, epochs, progress)
+
+
+def _digits(folder: Path, seed: int, epochs: int | None, progress: Progress | None) -> Path:
+    epochs = digits.EPOCHS if epochs is None else epochs
+    split = data.digits()
+    with seeded(seed):
+        net = digits.fit(split, epochs, progress)
+    images, classes = torch.from_numpy(split.test[0]), torch.from_numpy(split.test[1])
+    mc = MCDropout(net, example_inputs=(images[:4],), task=Classification())
+    return mc.save(
+        folder,
+        name="digits",
+        description=digits.DESCRIPTION,
+        classes=digits.CLASSES,
+        metrics=scores.classification(mc.predict(images, samples=SAMPLES, seed=0), classes),
+        provenance={
+            "made_by": "mcdrop demo",
+            "data": split.source,
+            "split": split.rule,
+            "seed": str(seed),
+            "epochs": str(epochs),
+            "training": f"cross-entropy, AdamW, one cycle to {digits.PEAK_RATE:g}, "
+            f"batches of {digits.BATCH}; settings chosen on a part of the training rows",
+            "metrics": f"test part, {SAMPLES} Monte Carlo samples, seed 0",
+        },
+        samples=SAMPLES,
+        overwrite=True,
+    )
+
+
+def _diabetes(folder: Path, seed: int, epochs: int | None, progress: Progress | None) -> Path:
+    split = data.diabetes()
+    with seeded(seed):
+        fitted = diabetes.fit(split, diabetes.MAX_EPOCHS if epochs is None else epochs, progress)
+    features, targets = torch.from_numpy(split.test[0]), torch.from_numpy(split.test[1])
+    mc = MCDropout(fitted.net, example_inputs=(features[:4],), task=Gaussian())
+    return mc.save(
+        folder,
+        name="diabetes",
+        description=diabetes.DESCRIPTION,
+        metrics=scores.regression(mc.predict(features, samples=SAMPLES, seed=0), targets),
+        provenance={
+            "made_by": "mcdrop demo",
+            "data": split.source,
+            "split": f"{split.rule}; {diabetes.VALIDATION_SHARE:.0%} of train for early stopping",
+            "seed": str(seed),
+            "epochs": f"{fitted.epochs} (best on the validation part)",
+            "training": f"squared error for {diabetes.WARM_EPOCHS} epochs, then beta-NLL with beta "
+            f"{diabetes.BETA:g}, AdamW at {diabetes.RATE:g}, batches of {diabetes.BATCH}",
+            "metrics": f"test part, {SAMPLES} Monte Carlo samples, seed 0",
+        },
+        samples=SAMPLES,
+        overwrite=True,
+    )
