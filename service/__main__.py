@@ -1,0 +1,23 @@
+"""`python -m service`: serve the models that the environment names."""
+
+from __future__ import annotations
+
+import sys
+
+from mcdrop.errors import McdropError
+from service.server import serve
+from service.settings import Settings
+
+
+def main() -> int:
+    """Serve until told to stop; 0 for a clean stop, 1 with one line on stderr for a bad start."""
+    try:
+        serve(Settings())
+    except McdropError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line the operator reads
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

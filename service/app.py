@@ -1,0 +1,75 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from service.bodies import BodyLimit
+from service.errors import install_handlers
+from service.inference import Runtime
+from service.openapi import DESCRIPTION, TAGS
+from service.registry import Registry, scan
+from service.routes import routers
+from service.scheduler import Scheduler, resolve_device
+from service.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application; models are loaded when it starts, in the background.
+
+    Until they are, `/health/live` answers 200 and `/health/ready` 503.
+
+    Raises (when the application starts):
+        StartError: the models folder holds no model, or there is no such device.
+
+    Example:
+        >>> app = create_app(Settings(models="models"))
+        >>> app.title
+        'mcdrop'
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        registry = Registry(scan(settings.models))
+        scheduler = Scheduler(
+            resolve_device(settings.device),
+            capacity=settings.queue_size,
+            threads=settings.threads,
+        )
+        app.state.runtime = Runtime(settings, registry, scheduler)
+        loading = asyncio.create_task(
+            registry.load(scheduler, memory_budget=settings.memory_budget)
+        )
+        try:
+            yield
+        finally:
+            loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loading
+            await scheduler.close()
+
+    app = FastAPI(
+        title="mcdrop",
+        version=version("mcdrop"),
+        summary="Predictions with uncertainty by Monte Carlo dropout",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    install_handlers(app)
+    for router in routers:
+        app.include_router(router)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app

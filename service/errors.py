@@ -1,0 +1,202 @@
+"""What can go wrong in the service, and how it is said over HTTP.
+
+McdropError
+├── SettingsError               a setting is not acceptable
+├── StartError                  the server cannot start
+└── RequestError                a request is answered with an error; `status` says which
+    ├── MalformedBodyError          400, the body is not JSON
+    ├── NotFoundError               404, no such model or version
+    ├── BodyTooLargeError           413
+    ├── EncodingError               415, compressed or binary bodies
+    ├── InvalidRequestError         422, the request does not fit the model (400 under /v2)
+    ├── QueueFullError              429, with Retry-After
+    └── NotReadyError               503, loading or stopping, with Retry-After
+
+Native paths answer with problem+json (RFC 9457), paths under /v2 with `{"error": text}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar, TypedDict
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from mcdrop.errors import InputError, McdropError
+
+CLIENT_GONE = 499  # never sent: there is nobody left to read it
+
+
+class SettingsError(McdropError, ValueError):
+    """A setting is not acceptable; the message names it."""
+
+
+class StartError(McdropError):
+    """The server cannot start; the message says why and what to do."""
+
+
+class Violation(TypedDict):
+    """One thing wrong with a request: where (a JSON pointer into the body) and what."""
+
+    pointer: str
+    detail: str
+
+
+class RequestError(McdropError):
+    """A request that gets an error; the message is for the caller to read."""
+
+    status: ClassVar[int] = 400
+    headers: ClassVar[Mapping[str, str]] = {}
+
+
+class MalformedBodyError(RequestError):
+    """The body is not JSON."""
+
+
+class NotFoundError(RequestError):
+    """No model or version of this name."""
+
+    status = 404
+
+
+class BodyTooLargeError(RequestError):
+    """The body is larger than the server takes; the rest of it is not read."""
+
+    status = 413
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+
+
+class EncodingError(RequestError):
+    """The body is encoded in a way that the server does not read."""
+
+    status = 415
+
+
+class InvalidRequestError(RequestError):
+    """The request does not fit the model or the server's limits."""
+
+    status = 422
+
+    def __init__(self, message: str, violations: Sequence[Violation] = ()) -> None:
+        super().__init__(message)
+        self.violations = tuple(violations)
+
+    @classmethod
+    def from_validation(cls, error: ValidationError, fields: Iterable[str]) -> InvalidRequestError:
+        """Put pydantic's errors into one message, and into one violation each."""
+        violations: list[Violation] = []
+        said = []
+        for item in error.errors(include_url=False):
+            # RFC 6901, section 3
+            parts = (str(part).replace("~", "~0").replace("/", "~1") for part in item["loc"])
+            pointer = "".join(f"/{part}" for part in parts)
+            if item["type"] == "extra_forbidden":
+                detail = f"there is no such field; there are: {', '.join(fields)}"
+            else:
+                detail = item["msg"].removeprefix("Value error, ") + _describe_input(item["input"])
+            violations.append({"pointer": f"#{pointer}", "detail": detail})
+            said.append(f"{pointer[1:] or 'body'}: {detail}")
+        return cls("; ".join(said), violations)
+
+
+class QueueFullError(RequestError):
+    """More requests are waiting than the server keeps."""
+
+    status = 429
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+
+class NotReadyError(RequestError):
+    """The model or the server is not ready to predict."""
+
+    status = 503
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+
+def _describe_input(value: object) -> str:
+    scalar = value is None or isinstance(value, bool | int | float | str)
+    return f"; got {orjson.dumps(value).decode():.80}" if scalar else ""
+
+
+def speaks_oip(path: str) -> bool:
+    """Whether a path belongs to the Open Inference Protocol."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def error_response(
+    path: str,
+    status: int,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    violations: Sequence[Violation] = (),
+) -> Response:
+    """Say an error in the words of the protocol that `path` belongs to."""
+    body: dict[str, Any]
+    if speaks_oip(path):
+        # the protocol knows no 415 and 422
+        status = 400 if status in {415, 422} else status
+        body, media_type = {"error": detail}, "application/json"
+    else:
+        title = HTTPStatus(status).phrase
+        body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        if violations:
+            body["errors"] = list(violations)
+        media_type = "application/problem+json"
+    return Response(orjson.dumps(body), status, dict(headers or {}), media_type)
+
+
+async def _on_request_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    violations = error.violations if isinstance(error, InvalidRequestError) else ()
+    path = request.url.path
+    return error_response(
+        path, error.status, str(error), headers=error.headers, violations=violations
+    )
+
+
+async def _on_input_error(request: Request, error: Exception) -> Response:
+    return error_response(request.url.path, InvalidRequestError.status, str(error))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    # FastAPI reads only the path's and the query's parameters; bodies are read by `read_json`
+    assert isinstance(error, RequestValidationError)
+    said = (f"{item['loc'][-1]} in the {item['loc'][0]}: {item['msg']}" for item in error.errors())
+    return error_response(request.url.path, InvalidRequestError.status, "; ".join(said))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path, method, detail = request.url.path, request.method, str(error.detail)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"there is nothing at {path}; /docs lists what there is"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        detail = f"{method} is not possible on {path}; use {allowed}"
+    return error_response(path, error.status_code, detail, headers=error.headers)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    detail = "the server failed on this request; its log says more"
+    return error_response(request.url.path, 500, detail)
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return Response(status_code=CLIENT_GONE)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Replace FastAPI's own error bodies with ours."""
+    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_exception_handler(InputError, _on_input_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_bug)

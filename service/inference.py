@@ -1,0 +1,147 @@
+"""One request's way through the server: limits, the queue, the prediction, the answer's arrays."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import Any, TypeAlias
+
+import numpy as np
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from torch import Tensor
+
+from mcdrop.prediction import RegressionPrediction
+from service.errors import InvalidRequestError
+from service.registry import Loaded, Registry
+from service.scheduler import Scheduler, Timed
+from service.settings import Settings
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runtime:
+    """What the routes work with; made when the application starts."""
+
+    settings: Settings
+    registry: Registry
+    scheduler: Scheduler
+
+
+def runtime(request: Request) -> Runtime:
+    """The running application's `Runtime`, as a FastAPI dependency."""
+    found = request.app.state.runtime
+    assert isinstance(found, Runtime)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """A checked question: tensors by input name, on the CPU."""
+
+    inputs: dict[str, Tensor]
+    samples: int
+    seed: int
+    interval: float | None = None
+
+
+def check_inputs(loaded: Loaded, names: list[str]) -> None:
+    """Compare the inputs that came with those that the model takes.
+
+    Raises:
+        InvalidRequestError: one is missing, unknown or there twice.
+    """
+    expected = [spec.name for spec in loaded.manifest.inputs]
+    if sorted(names) != sorted(expected):
+        raise InvalidRequestError(
+            f"model {loaded.name!r} takes the inputs {', '.join(map(repr, expected))}; "
+            f"got {', '.join(map(repr, names)) or 'none'}"
+        )
+
+
+def make_query(
+    run: Runtime,
+    loaded: Loaded,
+    inputs: dict[str, Tensor],
+    *,
+    samples: int | None,
+    seed: int | None,
+    interval: float | None = None,
+) -> Query:
+    """Fill in the model's defaults and hold the question against the server's limits.
+
+    Raises:
+        InvalidRequestError: too many rows or samples, or a different number of rows in two inputs.
+    """
+    defaults, limits = loaded.manifest.defaults, run.settings
+    rows = {name: len(tensor) for name, tensor in inputs.items()}
+    if len(set(rows.values())) > 1:
+        said = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
+        raise InvalidRequestError(f"all inputs need the same number of rows; {said}")
+    count = next(iter(rows.values()))
+    if count > limits.max_rows:
+        raise InvalidRequestError(
+            f"a request may have {limits.max_rows} rows, this one has {count}; "
+            "send them in several requests, or raise MCDROP_MAX_ROWS"
+        )
+    samples = defaults.samples if samples is None else samples
+    if samples > limits.max_samples:
+        raise InvalidRequestError(
+            f"a request may ask for {limits.max_samples} samples, this one asks for {samples}; "
+            "ask for fewer, or raise MCDROP_MAX_SAMPLES"
+        )
+    return Query(inputs, samples, defaults.seed if seed is None else seed, interval)
+
+
+async def infer(
+    request: Request, run: Runtime, loaded: Loaded, query: Query
+) -> Timed[dict[str, Array]]:
+    """Queue a question and wait for its answer; a caller who goes frees the queue and the device.
+
+    Returns:
+        The prediction's fields as C-contiguous arrays (with an interval also `lower` and `upper`).
+
+    Raises:
+        ClientDisconnect: the caller went away.
+        QueueFullError: too many requests are waiting.
+        InputError: the library refused the input.
+    """
+    abandoned = Event()
+    work = partial(_compute, loaded, query, abandoned)
+    answer = asyncio.ensure_future(run.scheduler.run(work))
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        abandoned.set()
+        gone.cancel()
+        answer.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    # the body has been read, so the next message that matters is the disconnect
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _compute(loaded: Loaded, query: Query, abandoned: Event) -> dict[str, Array]:
+    def check(done: int, total: int) -> None:  # noqa: ARG001 - called after each chunk
+        if abandoned.is_set():
+            raise ClientDisconnect
+
+    predictor = loaded.predictor
+    inputs = {name: tensor.to(predictor.device) for name, tensor in query.inputs.items()}
+    x = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+    prediction = predictor.predict(x, samples=query.samples, seed=query.seed, progress=check)
+    fields = prediction.fields()
+    if query.interval is not None:
+        assert isinstance(prediction, RegressionPrediction)
+        fields["lower"], fields["upper"] = prediction.interval(query.interval)
+    # the copy to the host waits for the device, so that the time measured is the whole of it
+    return {name: np.ascontiguousarray(field.cpu().numpy()) for name, field in fields.items()}

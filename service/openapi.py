@@ -1,0 +1,88 @@
+"""What the OpenAPI document says beyond what FastAPI derives: bodies, errors, examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.protocol import ErrorMessage
+from service.schemas import Problem
+
+DESCRIPTION = """
+Predictions with uncertainty from models with Monte Carlo dropout.
+
+**Native API** (`/v1`): `GET /v1/models` says what is served, `POST /v1/models/{model}/predict`
+predicts. Errors are [problem+json](https://www.rfc-editor.org/rfc/rfc9457).
+
+**Open Inference Protocol v2** (`/v2`): for clients such as `tritonclient[http]`, in JSON, with
+the parameters `mc_samples` and `mc_seed`. Errors are `{"error": text}`.
+
+Entropies are in nats, variances in squared units of the output.
+"""
+
+TAGS: list[dict[str, Any]] = [
+    {"name": "predict", "description": "Predictions with uncertainty."},
+    {"name": "models", "description": "What is served: inputs, outputs, sites, metrics, state."},
+    {"name": "open inference protocol", "description": "Version 2, REST, JSON tensors."},
+    {"name": "health", "description": "For probes and load balancers."},
+]
+
+_PROBLEMS = {
+    400: "The body is not JSON.",
+    404: "No such model or version.",
+    413: "The body is larger than `MCDROP_MAX_BODY_BYTES`.",
+    415: "The body is compressed.",
+    422: "The request does not fit the model or the server's limits; `detail` says how.",
+    429: "Too many requests are waiting; try again after `Retry-After` seconds.",
+    503: "The model is loading or unavailable, or the server is stopping.",
+}
+
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+
+
+def request_body(model: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
+    """The part of an operation that describes a JSON body which the route reads on its own."""
+    content = {"schema": inline(model), "examples": examples}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the native errors with these statuses."""
+    return {status: _problem(status) for status in statuses}
+
+
+def protocol_errors() -> dict[int | str, dict[str, Any]]:
+    """Document the errors of the Open Inference Protocol."""
+    return {
+        "4XX": {
+            "model": ErrorMessage,
+            "description": "400: the request does not fit; 404: no such model; 413: the body is "
+            "too large; 429: too many requests are waiting.",
+        },
+        503: {"model": ErrorMessage, "description": "Loading, unavailable, or stopping."},
+    }
+
+
+def inline(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON Schema of a model with its references written out, to stand anywhere in the document."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolve(part: object) -> Any:  # noqa: ANN401 - JSON has no narrower type
+        if isinstance(part, dict):
+            if "$ref" in part:
+                return resolve(definitions[part["$ref"].rpartition("/")[2]])
+            return {key: resolve(value) for key, value in part.items()}
+        return [resolve(item) for item in part] if isinstance(part, list) else part
+
+    resolved: dict[str, Any] = resolve(schema)
+    return resolved
+
+
+def _problem(status: int) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": inline(Problem)}}
+    documented: dict[str, Any] = {"description": _PROBLEMS[status], "content": content}
+    if status in {429, 503}:
+        documented["headers"] = _RETRY_AFTER
+    return documented

@@ -1,0 +1,7 @@
+"""The HTTP endpoints, a router for each part of the API."""
+
+from service.routes import health, models, oip, predict
+
+routers = (predict.router, models.router, oip.router, health.router)
+
+__all__ = ["routers"]

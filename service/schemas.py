@@ -1,0 +1,177 @@
+"""Messages of the native API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from mcdrop.program.manifest import Defaults, DType, SiteSpec, TensorSpec
+from mcdrop.tasks import AnyTask
+from service.fields import Shape
+from service.registry import State
+
+MAX_SEED = 2**63 - 1
+
+
+def _check_lists(inputs: object) -> object:
+    # says it once, where pydantic would say it for each side of the union
+    given = inputs.values() if isinstance(inputs, dict) else [inputs]
+    if not all(isinstance(value, list) for value in given):
+        raise ValueError("send nested lists, or an object with nested lists by input name")
+    return inputs
+
+
+class PredictRequest(BaseModel):
+    """Rows to predict, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: Annotated[
+        list[Any] | dict[str, list[Any]],
+        BeforeValidator(_check_lists),
+        Field(
+            description="Nested lists of numbers, the first axis counting rows, in the shape that "
+            "`GET /v1/models/{model}` gives. Models with several inputs take an object of such "
+            "lists by input name."
+        ),
+    ]
+    samples: Annotated[
+        int | None,
+        Field(ge=1, description="Monte Carlo samples; the model's own default if absent."),
+    ] = None
+    seed: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_SEED,
+            description="The same seed gives the same answer; the model's own default if absent.",
+        ),
+    ] = None
+    interval: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="Regression only: add `lower` and `upper`, the central interval that holds "
+            "this share of the predictive distribution.",
+        ),
+    ] = None
+    outputs: Annotated[
+        list[str] | None,
+        Field(description="Fields to answer with; all of them if absent."),
+    ] = None
+
+
+class Timing(BaseModel):
+    """Where the time went, in milliseconds."""
+
+    queue_ms: float = Field(description="Waiting for the device.")
+    compute_ms: float = Field(description="On the device.")
+
+
+class PredictResponse(BaseModel):
+    """Predictions with their uncertainty, one entry per row in every field."""
+
+    id: str = Field(description="Names this prediction.")
+    model: str
+    version: int
+    samples: list[int] = Field(description="Samples used for each row.")
+    outputs: dict[str, list[Any]] = Field(
+        description="Nested lists by field, null where a number is undefined; `label` holds class "
+        "names, if the model has them."
+    )
+    timing: Timing
+
+
+class VersionStatus(BaseModel):
+    """A version and whether it can predict."""
+
+    version: int
+    state: State
+    reason: str | None = Field(description="Why it is unavailable.")
+
+
+class ModelSummary(BaseModel):
+    """A model, its versions, and the one that answers when none is named."""
+
+    name: str
+    version: int = Field(description="The version that answers when none is named.")
+    state: State = Field(description="State of that version.")
+    description: str
+    task: str | None = Field(description="Kind of task; null until the model is loaded.")
+    versions: list[VersionStatus] = Field(description="All versions, newest first.")
+
+
+class ModelList(BaseModel):
+    """Every model of the repository."""
+
+    models: list[ModelSummary]
+
+
+class Output(BaseModel):
+    """A field of the model's answers."""
+
+    name: str
+    dtype: DType
+    shape: Shape = Field(description="Null where an axis is free; the first one counts rows.")
+    meaning: str
+
+
+class Limits(BaseModel):
+    """What one request may ask for."""
+
+    max_rows: int
+    max_samples: int
+    max_body_bytes: int
+
+
+class ModelDetail(BaseModel):
+    """One version of a model: what it takes, answers and achieves; empty until it is loaded."""
+
+    name: str
+    version: int
+    state: State
+    reason: str | None = Field(description="Why it is unavailable.")
+    versions: list[VersionStatus] = Field(description="All versions, newest first.")
+    limits: Limits
+    description: str = ""
+    task: AnyTask | None = None
+    classes: list[str] | None = Field(
+        default=None, description="Class names, in the order of the class axis."
+    )
+    inputs: list[TensorSpec] = Field(
+        default=[], description="Null in a shape: free; the first axis counts rows."
+    )
+    outputs: list[Output] = Field(default=[], description="Fields of a prediction.")
+    sites: list[SiteSpec] = Field(
+        default=[], description="Where randomness enters the model, and at what rate."
+    )
+    defaults: Defaults | None = None
+    metrics: dict[str, float] = Field(default={}, description="Measured offline, on held-out data.")
+    provenance: dict[str, str] = Field(
+        default={}, description="How and with what the model was made."
+    )
+
+
+class Health(BaseModel):
+    """Whether the server lives, or can predict."""
+
+    status: Literal["live", "ready", "loading", "unavailable", "stopping"]
+
+
+class Violation(BaseModel):
+    """One thing wrong with a request."""
+
+    pointer: str = Field(description="Where: a JSON pointer into the body.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="What was expected, what came, and what to do.")
+    errors: list[Violation] | None = None

@@ -1,0 +1,92 @@
+"""Running the application: the socket, the signals, the log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.config
+import signal
+import socket
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from service.app import create_app
+from service.errors import StartError
+from service.registry import scan
+from service.scheduler import resolve_device
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM; then finish the requests that have begun, and return.
+
+    Raises:
+        StartError: the models folder holds no model, the device is not there, or the address is
+            not to be had; its one line says which, and what to do.
+    """
+    logging.config.dictConfig(_log_config(settings.log_level))
+    scan(settings.models)
+    resolve_device(settings.device)
+    with _listen(settings.host, settings.port) as listener:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(settings),
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=settings.drain_seconds,
+            )
+        )
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        log.info("listening on http://%s:%d (API documentation at /docs)", shown, port)
+        with _stop_on_signals(server):
+            server.run(sockets=[listener])
+    if not server.started:
+        raise StartError("the server did not start; its log says why")
+    log.info("stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server((address[0], port), family=family, backlog=2048)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; "
+            "stop the other program, or set MCDROP_PORT or MCDROP_HOST"
+        ) from None
+    return listener
+
+
+@contextlib.contextmanager
+def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Take a signal for an orderly stop, with exit code 0.
+
+    uvicorn has its own handlers while it runs, and raises the signal again when it has stopped;
+    that second one ends here too. So does a signal before uvicorn's handlers are in place.
+    """
+
+    def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        server.should_exit = True
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _log_config(level: str) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"level": level.upper(), "handlers": ["stderr"]},
+    }

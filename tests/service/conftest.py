@@ -1,0 +1,199 @@
+"""A real model repository and real servers: nothing in these tests stands in for the library."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import torch
+import uvicorn
+from torch import nn
+
+import mcdrop
+from service import Settings, create_app
+from service.inference import Runtime
+
+CLASSES = ("circle", "square", "star")
+
+
+class Shapes(nn.Module):
+    """Classification with one input."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Meter(nn.Module):
+    """Gaussian regression: mean and log-variance are the halves of the last axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 2))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Pair(nn.Module):
+    """Two inputs, one of them whole numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 8)
+        self.dense = nn.Linear(4, 8)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x, ids):
+        return self.head(self.dropout(self.dense(x) + self.embedding(ids).mean(1)))
+
+
+def _save(model, example, task, path, **card):
+    captured = mcdrop.MCDropout(model, example_inputs=example, task=task)
+    captured.save(path, name=path.parent.name, version=int(path.name), **card)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory):
+    """shapes/1, shapes/2 and a broken shapes/3, meter/1, pair/1, and broken/1."""
+    root = tmp_path_factory.mktemp("repository")
+    torch.manual_seed(0)
+    for version in (1, 2):
+        _save(
+            Shapes(),
+            (torch.randn(2, 4),),
+            "classification",
+            root / "shapes" / str(version),
+            description=f"shapes, take {version}",
+            classes=CLASSES,
+            metrics={"test_accuracy": 0.5},
+            provenance={"made_by": "tests"},
+        )
+    _save(Meter(), (torch.randn(2, 3),), "gaussian", root / "meter" / "1", samples=32, seed=7)
+    ids = torch.zeros(2, 3, dtype=torch.int64)
+    _save(Pair(), (torch.randn(2, 4), ids), "classification", root / "pair" / "1")
+    (root / "shapes" / "3").mkdir()
+    shutil.copytree(root / "meter" / "1", root / "broken" / "1")
+    (root / "broken" / "1" / "weights.safetensors").write_bytes(b"not weights")
+    return root
+
+
+@dataclass
+class Live:
+    """A server in this process, on a real socket."""
+
+    client: httpx.Client
+    runtime: Runtime
+    port: int
+
+
+@contextlib.contextmanager
+def _start(settings):
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            _wait_until_ready(client)
+            yield Live(client, app.state.runtime, port)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def _wait_until_ready(client):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if client.get("/health/ready").status_code == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the server did not become ready")
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Start a server in this process: `with start(settings) as live`."""
+    return _start
+
+
+@pytest.fixture(scope="session")
+def live(repository):
+    with _start(Settings(models=repository, device="cpu", max_rows=8, max_samples=500)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(live):
+    return live.client
+
+
+@dataclass
+class Process:
+    """`python -m service` on a port of its own."""
+
+    process: subprocess.Popen
+    port: int
+    lines: list[str]
+
+    def read_rest(self):
+        self.process.wait(60)
+        return "".join(self.lines) + self.process.stderr.read()
+
+
+@contextlib.contextmanager
+def _spawn(models, **settings):
+    environment = os.environ | {
+        f"MCDROP_{key.upper()}": str(value) for key, value in settings.items()
+    }
+    environment |= {"MCDROP_MODELS": str(models), "MCDROP_DEVICE": "cpu"}
+    environment.setdefault("MCDROP_PORT", "0")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
+                break
+        else:
+            raise AssertionError(f"the server did not start: {''.join(lines)}")
+        with httpx.Client(base_url=f"http://127.0.0.1:{found[1]}", timeout=30) as client:
+            _wait_until_ready(client)
+        yield Process(process, int(found[1]), lines)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def spawn():
+    """Start a server process: `with spawn(models, queue_size=1) as server`."""
+    return _spawn
+
+
+@pytest.fixture(scope="session")
+def served(repository):
+    with _spawn(repository) as server:
+        yield server

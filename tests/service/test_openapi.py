@@ -1,0 +1,58 @@
+import pytest
+
+
+@pytest.fixture(scope="module")
+def document(client):
+    return client.get("/openapi.json").json()
+
+
+def operations(document):
+    return [
+        (path, method, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_operation_is_described_and_tagged(document):
+    tags = {tag["name"] for tag in document["tags"]}
+    for path, method, operation in operations(document):
+        assert operation["summary"], (path, method)
+        assert operation["description"], (path, method)
+        assert set(operation["tags"]) <= tags, (path, method)
+
+
+def test_fastapi_s_own_error_is_nowhere(document):
+    assert "HTTPValidationError" not in str(document)
+
+
+def test_bodies_are_described_with_examples(document):
+    for _, method, operation in operations(document):
+        if method != "post":
+            continue
+        content = operation["requestBody"]["content"]["application/json"]
+        assert content["schema"]["properties"]["inputs"]
+        assert "$ref" not in str(content["schema"])
+        assert content["examples"]
+        assert "429" in operation["responses"] or "4XX" in operation["responses"]
+
+
+def test_native_errors_are_documented_as_problems(document):
+    predict = document["paths"]["/v1/models/{model}/predict"]["post"]
+    for status in ("400", "404", "413", "422", "429", "503"):
+        content = predict["responses"][status]["content"]
+        assert list(content) == ["application/problem+json"]
+    assert "Retry-After" in predict["responses"]["429"]["headers"]
+
+
+def test_references_lead_somewhere(document):
+    def references(part):
+        if isinstance(part, dict):
+            yield from [part["$ref"]] if "$ref" in part else []
+            part = list(part.values())
+        if isinstance(part, list):
+            for item in part:
+                yield from references(item)
+
+    for reference in references(document):
+        assert reference.rpartition("/")[2] in document["components"]["schemas"]

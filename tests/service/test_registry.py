@@ -1,0 +1,110 @@
+import asyncio
+import logging
+import shutil
+
+import pytest
+import torch
+
+from service.errors import NotFoundError, NotReadyError, StartError
+from service.registry import Registry, scan
+from service.scheduler import Scheduler
+
+
+@pytest.fixture(scope="module")
+def registry(repository):
+    found = Registry(scan(repository))
+
+    async def load():
+        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        await found.load(scheduler, memory_budget=1 << 28)
+        await scheduler.close()
+
+    assert found.state() == "loading"
+    asyncio.run(load())
+    return found
+
+
+def test_the_newest_sound_version_answers_and_all_can_be_addressed(registry):
+    assert registry.state() == "ready"
+    assert registry.ready("shapes").version == 2
+    assert registry.ready("shapes", 1).manifest.description == "shapes, take 1"
+    assert [version.number for version in registry.versions("shapes")] == [3, 2, 1]
+
+
+def test_a_broken_artifact_is_listed_with_its_reason_and_stops_no_other(registry, repository):
+    for name, number in (("shapes", 3), ("broken", 1)):
+        version = registry.find(name, number)
+        assert version.state == "unavailable"
+        assert version.reason
+        assert str(repository) not in version.reason
+        with pytest.raises(NotReadyError, match="unavailable"):
+            registry.ready(name, number)
+    with pytest.raises(NotReadyError):
+        registry.ready("broken")
+
+
+def test_what_is_not_there_is_said_with_what_is(registry):
+    with pytest.raises(NotFoundError, match="broken, meter, pair, shapes"):
+        registry.ready("shape")
+    with pytest.raises(NotFoundError, match="it has: 3, 2, 1"):
+        registry.ready("shapes", 4)
+
+
+def test_nothing_is_ready_before_it_is_loaded(repository):
+    fresh = Registry(scan(repository))
+    with pytest.raises(NotReadyError, match="loading"):
+        fresh.ready("shapes")
+
+
+def test_scan_passes_over_what_is_no_model(tmp_path, caplog):
+    for folder in ("good/1", "good/10", "good/2", "good/latest", "good/.aside", "good/01",
+                   "no_versions", "bad name/1", ".hidden/1"):  # fmt: skip
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "README").write_text("a file")
+    with caplog.at_level(logging.WARNING):
+        versions = scan(tmp_path)
+    assert [(v.name, v.number) for v in versions] == [("good", 10), ("good", 2), ("good", 1)]
+    assert "no_versions is passed over" in caplog.text
+    assert "bad name is passed over" in caplog.text
+
+
+def test_a_missing_or_empty_folder_is_an_error_of_one_line(tmp_path):
+    with pytest.raises(StartError, match=r"does not exist.*MCDROP_MODELS"):
+        scan(tmp_path / "nowhere")
+    with pytest.raises(StartError, match=r"holds no <name>/<version>/ folder.*mcdrop demo"):
+        scan(tmp_path)
+
+
+def test_a_model_one_level_too_high_is_recognised(repository):
+    with pytest.raises(StartError, match="too high up"):
+        scan(repository / "meter" / "1")
+    with pytest.raises(StartError, match="too high up"):
+        scan(repository / "meter")
+
+
+def test_the_folder_names_the_model(repository, tmp_path, caplog):
+    shutil.copytree(repository / "meter" / "1", tmp_path / "gauge" / "5")
+    found = Registry(scan(tmp_path))
+
+    async def load():
+        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        await found.load(scheduler, memory_budget=1 << 28)
+        await scheduler.close()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(load())
+    assert "gauge/5 was saved as meter/1" in caplog.text
+    assert found.ready("gauge").version == 5
+
+
+def test_a_repository_of_broken_models_stays_unavailable(repository, tmp_path):
+    shutil.copytree(repository / "broken", tmp_path / "broken")
+    found = Registry(scan(tmp_path))
+
+    async def load():
+        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        await found.load(scheduler, memory_budget=1 << 28)
+        await scheduler.close()
+
+    asyncio.run(load())
+    assert found.state() == "unavailable"

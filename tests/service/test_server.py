@@ -1,0 +1,128 @@
+"""The server as a process: ports, signals, exit codes."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+
+BODY = {"inputs": [[1, 2, 3]]}
+
+
+def fail(**settings):
+    environment = os.environ | {f"MCDROP_{key}": str(value) for key, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "service"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_cleanly(spawn, repository, number):
+    with spawn(repository) as server:
+        server.process.send_signal(number)
+        log = server.read_rest()
+    assert server.process.returncode == 0, log
+    assert log.rstrip().endswith("stopped")
+    assert "Traceback" not in log
+
+
+def test_a_stop_finishes_the_requests_that_have_begun(spawn, repository):
+    with spawn(repository, max_samples=10**6, max_rows=1024) as server:
+        url = f"http://127.0.0.1:{server.port}/v1/models/shapes/predict"
+        body = {"inputs": [[0.1, 0.2, 0.3, 0.4]] * 512, "samples": 20_000, "outputs": ["entropy"]}
+        answers = []
+
+        def ask():
+            answers.append(httpx.post(url, json=body, timeout=60))
+
+        asking = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        time.sleep(0.3)
+        assert not answers, "the requests must still be running when the signal comes"
+        server.process.send_signal(signal.SIGTERM)
+        for thread in asking:
+            thread.join(60)
+        log = server.read_rest()
+    assert [answer.status_code for answer in answers] == [200] * 3, log
+    assert server.process.returncode == 0, log
+    with pytest.raises(httpx.ConnectError):
+        httpx.post(url, json=body)
+
+
+def test_a_caller_who_never_finishes_does_not_hold_up_the_stop(spawn, repository):
+    request = "POST /v1/models/meter/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    with (
+        spawn(repository, drain_seconds=1) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as connection,
+    ):
+        connection.sendall(request.encode())
+        time.sleep(0.3)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        log = server.read_rest()
+    assert server.process.returncode == 0, log
+    assert time.monotonic() - began < 10
+
+
+def test_the_port_is_free_again_after_a_stop(spawn, repository):
+    with spawn(repository) as first:
+        assert httpx.get(f"http://127.0.0.1:{first.port}/health/live").status_code == 200
+        first.process.terminate()
+        first.read_rest()
+    with spawn(repository, port=first.port) as second:
+        assert second.port == first.port
+
+
+def test_a_taken_port_is_one_line(served, repository):
+    done = fail(MODELS=repository, PORT=served.port)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1:{served.port}" in done.stderr
+    assert "MCDROP_PORT" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"MODELS": "/nowhere"}, "the models folder /nowhere does not exist"),
+        ({"PORT": "http"}, "MCDROP_PORT"),
+        ({"DEVICE": "cuda:77"}, "cuda:77"),
+        ({"HOST": "no.such.host.invalid"}, "no.such.host.invalid"),
+    ],
+)
+def test_a_bad_start_is_one_line(repository, settings, said):
+    done = fail(**({"MODELS": repository, "PORT": 0} | settings))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert said in done.stderr
+
+
+def test_an_empty_models_folder_is_one_line(tmp_path):
+    done = fail(MODELS=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "holds no <name>/<version>/ folder" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl(served):
+    url = f"http://127.0.0.1:{served.port}/v1/models/meter/predict"
+    done = subprocess.run(
+        ["curl", "-sS", url, "-d", json.dumps(BODY)], capture_output=True, text=True, check=True
+    )
+    answer = json.loads(done.stdout)
+    assert answer["model"] == "meter"
+    assert len(answer["outputs"]["mean"]) == 1
