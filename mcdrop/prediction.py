@@ -40,7 +40,8 @@ class Prediction:
 class ClassificationPrediction(Prediction):
     r"""Class probabilities with their uncertainty; also binary and multilabel (no class axis then).
 
-    Entropies are in nats. With :math:`p_s` the probabilities of sample s and :math:`\bar p` their mean:
+    Entropies are in nats. With :math:`p_s` the probabilities of sample s, :math:`\bar p` their
+    mean:
 
     - `entropy` :math:`H[\bar p]`, total uncertainty;
     - `expected_entropy` :math:`E_s H[p_s]`, aleatoric;
@@ -61,7 +62,8 @@ class ClassificationPrediction(Prediction):
 class RegressionPrediction(Prediction):
     """Predictive mean and variance of a regression, `variance = epistemic + aleatoric`.
 
-    `epistemic` is the unbiased variance over samples (NaN for a single sample), `aleatoric` the mean noise variance.
+    `epistemic` is the unbiased variance over samples (NaN for a single sample), `aleatoric` the
+    mean noise variance.
     """
 
     epistemic: Tensor
@@ -78,7 +80,7 @@ class RegressionPrediction(Prediction):
         """
         if not 0.0 < q < 1.0:
             raise InputError(f"a quantile level lies strictly between 0 and 1; got {q}")
-        z = torch.special.ndtri(torch.tensor(q, dtype=torch.float64)).item()
+        z = float(torch.special.ndtri(torch.tensor(q, dtype=torch.float64)))
         return self.mean + z * self.variance.sqrt()
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,11 +41,11 @@ class MCDropout:
         example_inputs: a tensor, a tuple or a dict of tensors; needed for a module.
         task: `"classification"`, `"binary"`, `"multilabel"`, `"regression"`, `"gaussian"`, or an
             object of `mcdrop.tasks`.
-        masks: `"shared"` gives all rows of a sample the same masks, so that a sample is one function;
+        masks: `"shared"` gives all rows of a sample the same masks: a sample is one function;
             `"independent"` gives each row its own.
         sampling: `"iid"`, independent samples.
-        engine: `"auto"` (batched), `"loop"` (the oracle), `"batched"`, or `"eager"` for modules that
-            cannot be traced.
+        engine: `"auto"` (batched), `"loop"` (the oracle), `"batched"`, or `"eager"` for modules
+            that cannot be traced.
         device: where to compute.
         memory_budget: bytes that the tensors of a chunk may take.
         sites: patterns of the sites to sample; all by default.
@@ -284,7 +284,7 @@ class MCDropout:
             "mcdrop": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         }
         try:
             manifest = Manifest(
@@ -424,7 +424,7 @@ def _one_of(what: str, value: object, allowed: Sequence[str]) -> None:
 def _entries(task: AnyTask, outputs: Sequence[str]) -> tuple[str, ...]:
     """Names of the outputs that a task reads."""
     entry = outputs[0] if task.entry is None else task.entry
-    names = (entry,)
+    names: tuple[str, ...] = (entry,)
     if isinstance(task, Gaussian) and task.log_variance is not None:
         names = (entry, task.log_variance)
     for name in names:

@@ -1,7 +1,7 @@
 """What a model's output means: its link, its class axis, its noise.
 
-A task turns the model's raw output (the *output entry*) into what is averaged over samples. Values are
-never sniffed: whether an output holds logits or probabilities is said, not guessed.
+A task turns the model's raw output (the *output entry*) into what is averaged over samples. Values
+are never sniffed: whether an output holds logits or probabilities is said, not guessed.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def capture(
 ) -> Program:
     """Trace a module once in Monte Carlo mode and describe its sites.
 
-    The module, its training flags and the global random state are left as they were; the program holds
-    a snapshot of the weights.
+    The module, its training flags and the global random state are left as they were; the program
+    holds a snapshot of the weights.
 
     Args:
         model: any module whose inputs are tensors with the batch in axis 0.

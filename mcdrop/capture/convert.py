@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
@@ -107,7 +108,7 @@ def _op(node: fx.Node) -> str:
     target: Any = node.target
     if target in SYMBOLIC_NAMES:
         return SYMBOLIC_NAMES[target]
-    if not isinstance(target, torch._ops.OpOverload):
+    if not isinstance(target, OpOverload):
         raise CaptureError(
             f"the model uses {target} ({_where(node)}), which cannot be part of a program; {EAGER}"
         )
@@ -130,13 +131,14 @@ def _arg(node: fx.Node, arg: Any, names: Mapping[str, str]) -> Arg:
     if arg is None or isinstance(arg, plain):
         return arg
     raise CaptureError(
-        f"{node.target} ({_where(node)}) has an argument of type {type(arg).__name__}, which cannot "
+        f"{node.target} ({_where(node)}) has an argument of type {type(arg).__name__}, which "
+        f"cannot "
         f"be part of a program; {EAGER}"
     )
 
 
 def path(node: fx.Node) -> str:
-    """Module path that a node comes from, from the caller's module on; empty for its own forward."""
+    """Path, within the caller's module, that a node comes from; empty for its own forward."""
     stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     inner = stack[-1] if stack else ""
     return inner.removeprefix(ROOT).removeprefix(".") if inner.startswith(ROOT) else ""

@@ -134,7 +134,7 @@ def _check_ranges(named: Mapping[str, Tensor], ranges: Ranges) -> None:
         for axis, (low, high) in axes.items():
             if not 0 < axis < len(shape):
                 raise InputError(
-                    f"dynamic_axes of {name!r} names axis {axis}; it has axes 1 to {len(shape) - 1} "
+                    f"dynamic_axes of {name!r} names axis {axis}; it has 1 to {len(shape) - 1} "
                     "(axis 0 is the batch, which is always free)"
                 )
             if not 1 <= low <= shape[axis] <= high or shape[axis] < 2:

@@ -1,7 +1,8 @@
 """Taking over every random operation of a module that runs eagerly.
 
-Under a dispatch mode all of dropout (plain, attention, between recurrent layers) comes down to a few
-random ATen operations. The mode replaces them, so the global generators are neither read nor advanced.
+Under a dispatch mode all of dropout (plain, attention, between recurrent layers) comes down to a
+few random ATen operations. The mode replaces them, so the global generators are neither read nor
+advanced.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Intercept(TorchDispatchMode):
     """
 
     def __init__(self, draw: Draw) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own, untyped
         self._draw = draw
 
     def __torch_dispatch__(
@@ -60,21 +61,20 @@ class Intercept(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
         if func in _IN_PLACE:
-            return self._in_place(_IN_PLACE[func], args)
-        if func in _CREATE:
-            return self._create(func, args, kwargs)
-        if func is aten.bernoulli.p:
-            return self._draw("bernoulli", float(args[1]), args[0]).to(args[0].dtype)
-        if func is aten.bernoulli.default:
-            return (self._draw("uniform", 0.0, args[0]) < args[0]).to(args[0].dtype)
-        if func is aten.native_dropout.default:
-            return self._dropout(args)
-        if not _draws(func, args, kwargs):
-            return func(*args, **kwargs)
-        raise CaptureError(
-            f"the model draws random numbers with {func}, which mcdrop does not sample; "
-            "use dropout, rand, randn, bernoulli, uniform_, normal_ or exponential_ instead"
-        )
+            result: Any = self._in_place(_IN_PLACE[func], args)
+        elif func in _CREATE:
+            result = self._create(func, args, kwargs)
+        elif func is aten.bernoulli.p:
+            result = self._draw("bernoulli", float(args[1]), args[0]).to(args[0].dtype)
+        elif func is aten.bernoulli.default:
+            result = (self._draw("uniform", 0.0, args[0]) < args[0]).to(args[0].dtype)
+        elif func is aten.native_dropout.default:
+            result = self._dropout(args)
+        elif not _draws(func, args, kwargs):
+            result = func(*args, **kwargs)
+        else:
+            raise _unknown(func)
+        return result
 
     def _in_place(self, law: str, args: tuple[Any, ...]) -> Tensor:
         target: Tensor = args[0]
@@ -105,8 +105,15 @@ class Intercept(TorchDispatchMode):
         return x * kept / (1.0 - p) if p < 1 else x * 0.0, kept.bool()
 
 
+def _unknown(func: Any) -> CaptureError:
+    return CaptureError(
+        f"the model draws random numbers with {func}, which mcdrop does not sample; "
+        "use dropout, rand, randn, bernoulli, uniform_, normal_ or exponential_ instead"
+    )
+
+
 def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a kernel with a dropout argument really draws: fused attention with dropout 0 does not."""
+    """Whether a kernel really draws: fused attention with dropout 0 does not."""
     for position, argument in enumerate(func._schema.arguments):  # noqa: SLF001 (no public accessor)
         if argument.name in ("dropout_p", "dropout"):
             value = args[position] if position < len(args) else kwargs.get(argument.name, 0.0)

@@ -1,8 +1,8 @@
 """Where the rows are in each site's tensor.
 
-The axis is found by running the program on the meta device with two numbers of rows. Where that axis
-holds more than the batch (heads folded in, time flattened in), the order is found by changing one row
-of the example and looking at which elements of the site's operand change.
+The axis is found by running the program on the meta device with two numbers of rows. Where that
+axis holds more than the batch (heads folded in, time flattened in), the order is found by changing
+one row of the example and looking at which elements of the site's operand change.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def place(program: Program, found: Sequence[Found], example: Example) -> list[Pl
         moving = [axis for axis, (m, n) in enumerate(zip(a, b, strict=True)) if m != n]
         if len(moving) > 1 or (moving and a[moving[0]] % _FEW):
             raise CaptureError(
-                f"site {site.name!r} has noise of shape {list(a)} for {_FEW} rows and {list(b)} for "
-                f"{_MANY}: its rows cannot be told apart. Leave it out with `sites=`, or use "
+                f"site {site.name!r} has noise of shape {list(a)} for {_FEW} rows and {list(b)} "
+                f"for {_MANY}: its rows cannot be told apart. Leave it out with `sites=`, or use "
                 'engine="eager"'
             )
         dim = moving[0] if moving else None
@@ -147,7 +147,7 @@ def _operands(
 
 
 def _changed(tensor: Tensor) -> Tensor:
-    """The tensor with its second row changed to something else that is valid, as far as can be told."""
+    """The tensor with its second row changed to something else that is valid."""
     changed = tensor.clone()
     row = changed[1]
     if row.is_floating_point():
@@ -174,8 +174,8 @@ def _order(moved: Tensor, shape: tuple[int, ...], placed: Placed) -> int | None:
     ]
     if not fits:
         raise CaptureError(
-            "changing one row of the example changed others at a site: the model mixes rows, so one "
-            'row\'s answer would depend on the batch. Use engine="eager"'
+            "changing one row of the example changed others at a site: the model mixes rows, so "
+            'one row\'s answer would depend on the batch. Use engine="eager"'
         )
     if fits[0] == 1:
         return 1

@@ -1,6 +1,7 @@
 """The probe: does the program, every site off, compute what `model.eval()` computes?
 
-A trace in training mode bakes in whatever else training mode does. The probe catches it on the example.
+A trace in training mode bakes in whatever else training mode does. The probe catches it on the
+example.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def probe(program: Program, model: nn.Module, example: Example, *, python_random
         )
         raise CaptureError(
             f"{type(model).__name__}: with dropout off the captured program does not agree with "
-            f"model.eval() on the example: {what}. The trace holds behaviour of training mode other "
+            f"model.eval() on the example: {what}. The trace holds behaviour of training mode "
+            f"other "
             f"than dropout. {_cause(program, python_random=python_random)} "
             'Make that part depend on neither, or use engine="eager"'
         )
@@ -79,7 +81,8 @@ def _relative_error(got: Tensor, expected: Tensor) -> float:
 def _cause(program: Program, *, python_random: bool) -> str:
     if python_random:
         return (
-            "Its forward draws from Python's or NumPy's random generators, and that draw was baked in "
+            "Its forward draws from Python's or NumPy's random generators, and that draw was "
+            "baked in "
             "(LayerDrop and SpecAugment do this: set layerdrop=0 and apply_spec_augment=False)."
         )
     statistics = [

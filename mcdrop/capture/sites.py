@@ -77,7 +77,8 @@ def _classify(graph: Graph, node: Node) -> Iterable[Found]:
         yield _noise(graph, node)
     elif _is_random(node.op):
         raise CaptureError(
-            f"{node.op} (in {node.path or 'the forward'!r}) draws random numbers in a way that cannot "
+            f"{node.op} (in {node.path or 'the forward'!r}) draws random numbers in a way that "
+            f"cannot "
             "be sampled from a mask; use dropout, rand, randn, bernoulli, uniform_, normal_ or "
             'exponential_, or engine="eager"'
         )
@@ -114,7 +115,7 @@ def _is_unit(node: Node) -> bool:
 
 
 def _threshold(graph: Graph, node: Node) -> tuple[str, float] | None:
-    """The comparison that turns uniform noise into a hand-written mask, and its rate of dropping."""
+    """The comparison that makes a mask of uniform noise, and its rate of dropping."""
     users = graph.users(node.name)
     if len(users) != 1:
         return None
@@ -152,9 +153,9 @@ def _number(value: object) -> float:
 def name_all(found: Sequence[Found]) -> list[str]:
     """A name for each site: its module path, and what it is where the path alone does not tell.
 
-    A site alone in a module of its own (`nn.Dropout` at `head.drop`) has the module's path; attention
-    and recurrent sites say so behind it (`encoder.attn.attention`, `rnn.layer0`); further ones are
-    numbered.
+    A site alone in a module of its own (`nn.Dropout` at `head.drop`) has the module's path;
+    attention and recurrent sites say so behind it (`encoder.attn.attention`, `rnn.layer0`);
+    further ones are numbered.
     """
     wanted = [_label(f) for f in found]
     counts = Counter(wanted)

@@ -30,7 +30,7 @@ NORMALISATION = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (the base of B
 
 _library = torch.library.Library("mcdrop_capture", "DEF")
 _library.define("dropout(Tensor x, float p, str kind) -> Tensor")
-_library.impl("dropout", lambda x, p, kind: torch.empty_like(x), "CompositeExplicitAutograd")
+_library.impl("dropout", lambda x, *_: torch.empty_like(x), "CompositeExplicitAutograd")
 PLACEHOLDER = torch.ops.mcdrop_capture.dropout.default
 
 _DROPOUTS: Mapping[Any, str] = MappingProxyType(
@@ -70,13 +70,14 @@ def monte_carlo_copy(model: nn.Module) -> nn.Module:
     """
     shared: dict[int, Any] = {}
     for module in model.modules():
-        stores = (module._parameters, module._buffers, module.__dict__)
-        for value in (v for store in stores for v in store.values() if isinstance(v, Tensor)):
+        held = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        attributes = (v for v in vars(module).values() if isinstance(v, Tensor))
+        for value in (*held, *attributes):
             keep = value if isinstance(value, nn.Parameter) else value.detach()
             shared[id(value)] = keep
     try:
         duplicate: nn.Module = copy.deepcopy(model, shared)
-    except Exception as error:  # noqa: BLE001 (user code runs here; the cause is passed on)
+    except Exception as error:  # user code runs here; the cause is passed on
         raise CaptureError(
             f"{type(model).__name__} cannot be copied ({_first_line(error)}); the copy keeps your "
             "module untouched. Remove locks, handles or generators from its attributes"
@@ -105,7 +106,7 @@ def trace(model: nn.Module, example: Example) -> Trace:
             exported = exported.run_decompositions({})
         except CaptureError:
             raise
-        except Exception as error:  # noqa: BLE001 (anything may come out of user code and torch)
+        except Exception as error:  # anything may come out of user code and torch
             raise CaptureError(_explain(model, error)) from error
         return Trace(exported, names[-1], drew())
 
@@ -122,7 +123,8 @@ def _export(wrapped: NamedOutputs, example: Example) -> ExportedProgram:
         for name in example.tensors
     }
     if example.by_keyword:
-        args, kwargs = (), dict(example.tensors)
+        args: tuple[Tensor, ...] = ()
+        kwargs = dict(example.tensors)
         dynamic: Any = {"kwargs": shapes}
     else:
         args, kwargs = tuple(example.tensors.values()), {}
@@ -167,6 +169,7 @@ def _shield(module: fx.GraphModule) -> None:
 
 def _shield_dropout(graph: fx.Graph, node: fx.Node) -> None:
     x, p, train = node.args
+    assert isinstance(x, fx.Node)
     if not train or p == 0:
         node.replace_all_uses_with(x)
         graph.erase_node(node)
@@ -174,7 +177,7 @@ def _shield_dropout(graph: fx.Graph, node: fx.Node) -> None:
     with graph.inserting_before(node):
         new = graph.call_function(PLACEHOLDER, (x, p, _DROPOUTS[node.target]))
         new.meta.update(node.meta)
-        if node.target._schema.name.endswith("_"):  # noqa: SLF001 (no public accessor)
+        if str(node.target).split(".")[1].endswith("_"):  # in place
             copied = graph.call_function(aten.copy_.default, (x, new))
             copied.meta.update(node.meta)
             new = copied
@@ -197,14 +200,10 @@ def _explain(model: nn.Module, error: Exception) -> str:
         ),
         (
             ("Constraints violated", "specialized it to be a constant", "ConstraintViolation"),
-            "it fixes the size of an axis that must be free (the batch, or one of dynamic_axes), "
-            "for instance by a reshape to a literal size",
+            "it fixes the size of an axis that must be free, for instance by reshaping to a number",
         ),
         (("PackedSequence", "pack_padded"), "it packs sequences of varying length"),
-        (
-            ("not a known type", "pytree"),
-            "it passes objects that torch cannot trace through",
-        ),
+        (("not a known type", "pytree"), "it passes objects that torch cannot trace through"),
     )
     cause = next(
         (why for signs, why in causes if any(sign in text for sign in signs)),

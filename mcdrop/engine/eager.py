@@ -142,11 +142,12 @@ class _Draw:
         self._sample = sample
         self._next = 0
 
-    def __call__(self, law: str, keep: float, like: Tensor) -> Tensor:
+    def __call__(self, _law: str, _keep: float, like: Tensor) -> Tensor:
         run = self._run
         if self._next >= len(run.engine.sites):
             raise CaptureError(
-                f"the module drew random numbers more than {self._next} times, unlike on the example: "
+                f"the module drew random numbers more than {self._next} times, unlike on the "
+                f"example: "
                 "which sites it has must not depend on the data"
             )
         site = run.engine.sites[self._next]

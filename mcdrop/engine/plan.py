@@ -15,6 +15,8 @@ from mcdrop.sampling import Masks
 _ROWS = 4  # measured with so many; memory is linear in rows
 # Beyond the last-level cache, larger chunks only cost memory bandwidth (measured on CPU).
 _CPU_WORKING_SET = 32 << 20
+# Larger chunks gain nothing measurable, and memory is the same for any number of samples beyond.
+_MOST_SAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Footprint:
         fitting = max(1, min(rows, budget // per_row))
         per_sample = (self.tail_bytes + self.row_mask_bytes) * fitting + self.mask_bytes
         limit = min(budget, _CPU_WORKING_SET) if device.type == "cpu" else budget
-        return Plan(fitting, max(1, limit // max(per_sample, 1)))
+        return Plan(fitting, min(_MOST_SAMPLES, max(1, limit // max(per_sample, 1))))
 
 
 def footprint(program: Program, inputs: Mapping[str, Tensor], masks: Masks) -> Footprint:

@@ -83,7 +83,8 @@ class ClassificationEstimator:
         dim, ndim = self._task.dim, probs.ndim - 1
         if not -ndim < dim < ndim or dim == 0:
             raise InputError(
-                f"the task's class axis is {dim}; the output has axes 1 to {ndim - 1} behind the batch"
+                f"the task's class axis is {dim}; the output has axes 1 to {ndim - 1} behind the "
+                f"batch"
             )
         return dim - ndim if dim > 0 else dim
 
@@ -102,8 +103,10 @@ class ClassificationEstimator:
         """Entropy in nats; `entr` is finite at 0 and 1."""
         axis = self._axis(probs)
         if axis is None:
-            return torch.special.entr(probs) + torch.special.entr(1.0 - probs)
-        return torch.special.entr(probs).sum(axis)
+            terms: Tensor = torch.special.entr(probs) + torch.special.entr(1.0 - probs)
+            return terms
+        entropy: Tensor = torch.special.entr(probs).sum(axis)
+        return entropy
 
     def _vote(self, probs: Tensor) -> Tensor:
         """How many samples voted for each class, `[B, ..., C]`."""

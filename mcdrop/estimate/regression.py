@@ -28,7 +28,7 @@ class RegressionEstimator:
         self._noise: Moments | None = None
 
     def update(self, outputs: tuple[Tensor, ...]) -> None:
-        """Take in a chunk of raw outputs: the mean `[S, B, ...]`, and the log-variance if there is one."""
+        """Take in a chunk: the mean `[S, B, ...]`, and the log-variance if there is one."""
         mean, noise = self._split(outputs)
         self._fold(Moments.of(mean), None if noise is None else Moments.of(noise))
 
@@ -70,8 +70,10 @@ class RegressionEstimator:
         size = wide[0].shape[-1]
         if wide[0].ndim < 3 or size % 2:
             raise InputError(
-                "a gaussian task with one output takes mean and log-variance as the halves of its last "
-                f"axis; that axis has size {size if wide[0].ndim > 2 else 0}. Name the second output "
+                "a gaussian task with one output takes mean and log-variance as the halves of its "
+                "last "
+                f"axis; that axis has size {size if wide[0].ndim > 2 else 0}. Name the second "
+                f"output "
                 "with tasks.Gaussian(entry=…, log_variance=…)"
             )
         mean, log_variance = wide[0].chunk(2, -1)

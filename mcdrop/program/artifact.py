@@ -1,7 +1,7 @@
 """Artifacts: a program and its manifest as a folder of three files that hold no code.
 
-`graph.json`, `weights.safetensors` and `model.json`, the last with the SHA-256 of the others. Nothing
-in the folder is executed, unpickled or evaluated. Saving writes aside and renames.
+`graph.json`, `weights.safetensors` and `model.json`, the last with the SHA-256 of the others.
+Nothing in the folder is executed, unpickled or evaluated. Saving writes aside and renames.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ def _check_runs(program: Program) -> None:
     # a hostile graph can make torch and the lowering raise anything
     except Exception as error:  # noqa: BLE001
         raise ArtifactError(
-            f"{GRAPH} does not run on the declared inputs: {type(error).__name__}: {str(error)[:200]}"
+            f"{GRAPH} does not run on the declared inputs: {type(error).__name__}: "
+            f"{str(error)[:200]}"
         ) from None
     peak = max(off.peak, on.peak) // rows
     if peak > _MAX_ROW_BYTES:

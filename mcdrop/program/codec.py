@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 
@@ -34,7 +34,8 @@ def encode(graph: Graph, sites: tuple[Site, ...]) -> bytes:
     refused = sorted({node.op for node in graph.nodes if not allowed(node.op)})
     if refused:
         raise ArtifactError(
-            f"the program uses {', '.join(refused)}, which artifacts may not hold (only functional ATen "
+            f"the program uses {', '.join(refused)}, which artifacts may not hold (only "
+            f"functional ATen "
             "operations that read nothing but their arguments); it can be used in this process only"
         )
     document = {
@@ -121,7 +122,8 @@ def decode(data: bytes) -> tuple[Graph, tuple[Site, ...]]:
     document = _mapping(parse(data, "graph.json"), "graph.json")
     if document.get("format") != FORMAT:
         raise ArtifactError(
-            f"graph.json has format {document.get('format')!r}; this version of mcdrop reads {FORMAT}"
+            f"graph.json has format {document.get('format')!r}; this version of mcdrop reads "
+            f"{FORMAT}"
         )
     nodes = _get(document, "nodes", list)
     if len(nodes) > MAX_NODES:
@@ -176,8 +178,7 @@ def _torch_constant(kind: str) -> Callable[[str], Arg]:
         value = getattr(torch, name, None) if name.isidentifier() else None
         if not isinstance(value, _TORCH_KINDS[kind]):
             raise ArtifactError(f"graph.json names {name!r}, which is not a torch {kind}")
-        constant: Arg = value
-        return constant
+        return cast("Arg", value)
 
     return decode_constant
 
@@ -221,7 +222,7 @@ def _site(entry: dict[str, Any], graph: Graph) -> Site:
         raise ArtifactError(f"graph.json has a site that is not understood: {str(entry)[:80]!r}")
     return Site(
         name=_get(entry, "name", str),
-        kind=kind,
+        kind=cast("Kind", kind),
         p=entry.get("p"),
         shape=tuple(shape),
         law=Law(law["kind"], _rate(law.get("p")), _finite(law.get("scale"))),

@@ -24,8 +24,8 @@ class Token(Enum):
 
 
 Arg: TypeAlias = (
-    "None | bool | int | float | str | Ref | Token | torch.dtype | torch.layout"
-    " | torch.memory_format | tuple[Arg, ...]"
+    "bool | int | float | str | Ref | Token | torch.dtype | torch.layout"
+    " | torch.memory_format | tuple[Arg, ...] | None"
 )
 
 

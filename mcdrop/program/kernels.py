@@ -1,7 +1,7 @@
 """The operations that lowering adds to ATen: they read an explicit mask, or know how to be vmapped.
 
-A mask is `[R, *shape]`: R = 1 for a mask shared across rows, R = B for one of each row. `shape` is the
-site's, with the batch taken out of axis `dim` (see `BatchLayout`).
+A mask is `[R, *shape]`: R = 1 for a mask shared across rows, R = B for one of each row. `shape` is
+the site's, with the batch taken out of axis `dim` (see `BatchLayout`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Self-normalising networks, Klambauer et al. 2017: the value -lambda * alpha that a dropped unit takes.
+# Self-normalising networks, Klambauer et al. 2017: the value -lambda * alpha that a dropped unit
+# takes.
 SELU_FLOOR = -1.7580993408473766
+# Zero, not NaN, where everything is masked out.
+SAFE_SOFTMAX = torch.ops.aten._safe_softmax.default  # noqa: SLF001 (has no public name)
 
 
 def aligned(mask: Tensor, size: int, dim: int | None, outer: int | None, folded: bool) -> Tensor:
@@ -35,7 +38,8 @@ def aligned(mask: Tensor, size: int, dim: int | None, outer: int | None, folded:
     split = mask.unflatten(dim + 1, (first, around // first)).movedim(0, dim + 1)
     shape = list(split.shape)  # [..., outer, R, inner, ...]
     shape[dim + 1] = rows
-    return split.expand(shape).flatten(dim, dim + 2)
+    laid: Tensor = split.expand(shape).flatten(dim, dim + 2)
+    return laid
 
 
 def scale(x: Tensor, mask: Tensor, dim: int | None, outer: int | None, folded: bool) -> Tensor:
@@ -47,7 +51,7 @@ def scale(x: Tensor, mask: Tensor, dim: int | None, outer: int | None, folded: b
 def alpha(
     x: Tensor, mask: Tensor, p: float, dim: int | None, outer: int | None, folded: bool
 ) -> Tensor:
-    """Alpha dropout (Klambauer et al. 2017): dropped units take SELU's floor; mean and variance stay."""
+    """Alpha dropout (Klambauer et al. 2017): dropped units take SELU's floor, moments stay."""
     size = 0 if dim is None else x.shape[dim]
     keep = aligned(mask.to(x.dtype), size, dim, outer, folded)
     if p >= 1.0:
@@ -108,16 +112,14 @@ def attention(
         seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
         scores = scores.masked_fill(~seen, -math.inf)
     if bias is not None:
-        if bias.dtype == torch.bool:
-            scores = scores.masked_fill(~bias, -math.inf)
-        else:
-            scores = scores + bias
-    weights = torch.ops.aten._safe_softmax.default(scores, -1)
+        banned = bias.dtype == torch.bool
+        scores = scores.masked_fill(~bias, -math.inf) if banned else scores + bias
+    weights = SAFE_SOFTMAX(scores, -1)
     return scale(weights, mask, dim, outer, folded) @ value
 
 
 class _FoldedAttention(torch.autograd.Function):
-    """Attention without dropout; under vmap the sample axis joins the batch axis of the fused kernel."""
+    """Attention without dropout; under vmap samples join the batch of the fused kernel."""
 
     @staticmethod
     def forward(
@@ -152,8 +154,11 @@ class _FoldedAttention(torch.autograd.Function):
             bias = bias.reshape(bias.shape[:1] + (1,) * missing + bias.shape[1:])
             bias = bias.expand(*query.shape[:2], *bias.shape[2:]).flatten(0, 1)
         folded = (tensor.flatten(0, 1) for tensor in (query, key, value))
-        out = _FoldedAttention.apply(*folded, bias, *args[4:])
+        out = _fold_attention(*folded, bias, *args[4:])
         return out.unflatten(0, (samples, -1)), 0
+
+
+_fold_attention: Callable[..., Any] = _FoldedAttention.apply
 
 
 def folded_attention(
@@ -166,7 +171,7 @@ def folded_attention(
     enable_gqa: bool,
 ) -> Tensor:
     """`scaled_dot_product_attention` without dropout, vmapped without a loop."""
-    out: Tensor = _FoldedAttention.apply(query, key, value, bias, is_causal, factor, enable_gqa)
+    out: Tensor = _fold_attention(query, key, value, bias, is_causal, factor, enable_gqa)
     return out
 
 
@@ -178,7 +183,7 @@ def _rnn(
     layers: int,
     bidirectional: bool,
 ) -> tuple[Tensor, ...]:
-    """Recurrent layers without dropout, time first: x `[T, B, D]`, state `[layers·directions, B, H]`."""
+    """Recurrent layers without dropout, time first (see `rnn`)."""
     directions = 2 if bidirectional else 1
     biased = len(params) // (layers * directions) in (4, 5)
     tail = (biased, layers, 0.0, False, bidirectional, False)
@@ -189,7 +194,7 @@ def _rnn(
 
 
 class _FoldedRNN(torch.autograd.Function):
-    """Recurrent layers; under vmap the sample axis joins the batch axis, as the weights are shared."""
+    """Recurrent layers; under vmap samples join the batch, as the weights are shared."""
 
     @staticmethod
     def forward(
@@ -211,14 +216,12 @@ class _FoldedRNN(torch.autograd.Function):
         states: int,
         *tensors: Tensor,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Fold samples into the batch; weights that differ by sample (weight drop) are looped over."""
+        """Fold samples into the batch; loop over weights that differ by sample (weight drop)."""
         samples, dims = info.batch_size, in_dims[4:]
         head = (mode, layers, bidirectional, states)
         if any(dim is not None for dim in dims[1 + states :]):
             outs = [
-                _FoldedRNN.apply(
-                    *head, *(_sample(t, d, s) for t, d in zip(tensors, dims, strict=True))
-                )
+                _fold_rnn(*head, *(_sample(t, d, s) for t, d in zip(tensors, dims, strict=True)))
                 for s in range(samples)
             ]
             stacked = tuple(torch.stack(parts) for parts in zip(*outs, strict=True))
@@ -227,8 +230,11 @@ class _FoldedRNN(torch.autograd.Function):
             _batched_first(t, d, samples).movedim(0, 1).flatten(1, 2)  # [T, S*B, D]
             for t, d in zip(tensors[: 1 + states], dims[: 1 + states], strict=True)
         ]
-        outs = _FoldedRNN.apply(*head, *folded, *tensors[1 + states :])
+        outs = _fold_rnn(*head, *folded, *tensors[1 + states :])
         return tuple(out.unflatten(1, (samples, -1)) for out in outs), (1,) * len(outs)
+
+
+_fold_rnn: Callable[..., Any] = _FoldedRNN.apply
 
 
 def rnn(
@@ -252,9 +258,7 @@ def rnn(
     Returns:
         Output `[T, B, directions·H]`, then the states after the last step.
     """
-    out: tuple[Tensor, ...] = _FoldedRNN.apply(
-        mode, layers, bidirectional, len(state), x, *state, *params
-    )
+    out: tuple[Tensor, ...] = _fold_rnn(mode, layers, bidirectional, len(state), x, *state, *params)
     return out
 
 

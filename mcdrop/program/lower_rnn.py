@@ -12,14 +12,15 @@ def lower_rnn(node: Node, sites: Sequence[Site]) -> list[Node]:
     """Nodes that compute `aten.lstm.input`, `aten.gru.input`, … without randomness of their own.
 
     Args:
-        node: `(input, state, params, has_biases, layers, dropout, train, bidirectional, batch_first)`.
+        node: `(input, state, params, has_biases, layers, dropout, train, bidirectional,
+            batch_first)`.
         sites: the enabled sites of this node, one for each layer whose output is dropped.
 
     Returns:
         Nodes, the last of which has the name of `node` and the same tuple of outputs.
     """
     mode = node.op.split(".")[1]
-    x, state, params, biases, layers, _, _, bidirectional, batch_first = node.args
+    x, state, params, _, layers, _, _, bidirectional, batch_first = node.args
     states = state if isinstance(state, tuple) else (state,)
     assert isinstance(params, tuple)
     assert isinstance(layers, int)

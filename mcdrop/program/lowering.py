@@ -1,8 +1,8 @@
 """From the captured graph, in which sites are ordinary random ops, to graphs that can be executed.
 
 `deterministic` switches every site off. `stochastic` makes each enabled site read an explicit mask
-input, so that nothing random is left; `split` cuts that into the trunk, which no mask reaches, and the
-tail.
+input, so that nothing random is left; `split` cuts that into the trunk, which no mask reaches, and
+the tail.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def deterministic(graph: Graph, sites: Sequence[Site]) -> Graph:
 
 
 def stochastic(graph: Graph, sites: Sequence[Site]) -> Graph:
-    """The graph with a mask input for each enabled site (`site.mask`), in the order of the sites."""
+    """The graph with a mask input for each enabled site, in the order of the sites."""
     return _lower(graph, sites, frozenset(site.index for site in sites if site.enabled))
 
 

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from mcdrop.tasks import AnyTask, Classification
 
-FORMAT = 1
 SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Text = Annotated[str, Field(max_length=4096)]
@@ -76,7 +75,7 @@ class Manifest(Record):
         metrics: held-out figures by name, e.g. `{"test_accuracy": 0.98}`.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     name: Name
     version: int = Field(default=1, ge=1)
     description: Text = ""

@@ -1,7 +1,7 @@
 """Switching off masks that were written out by hand: `x * (torch.rand_like(x) < keep) / keep`.
 
-Off, a comparison of uniform noise with a rate becomes the share of elements for which it holds. That
-is a number, not a truth value, so the operations that read it become their expectations.
+Off, a comparison of uniform noise with a rate becomes the share of elements for which it holds.
+That is a number, not a truth value, so the operations that read it become their expectations.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ class MeanMasks:
     def _expectation(self, node: Node, read: list[str]) -> list[Node]:
         mask = Ref(read[0])
         flipped = Node(f"{node.name}:not", "aten.rsub.Scalar", (mask, 1))
-        if node.op.startswith("aten.mul."):
-            return [node]
-        if node.op == "aten._to_copy.default" and node.kwarg("dtype") in _FLOATS:
+        to_float = node.op == "aten._to_copy.default" and node.kwarg("dtype") in _FLOATS
+        if to_float or node.op.startswith("aten.mul."):
             return [node]
         if node.op in _SHAPING:
             self._means.add(node.name)

@@ -1,7 +1,7 @@
 """Which operations an artifact may hold, and what their names stand for.
 
-The list is of functional ATen ops that read nothing but their arguments: nothing that touches files,
-storage, pointers, strides or process state, and nothing that writes into an argument.
+The list is of functional ATen ops that read nothing but their arguments: nothing that touches
+files, storage, pointers, strides or process state, and nothing that writes into an argument.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def allowed(op: str) -> bool:
 
 
 def _on_sizes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Size arithmetic that takes and gives numbers of 64 bits, whatever a hostile graph asks for."""
+    """Size arithmetic within 64 bits, whatever a hostile graph asks for."""
 
     def bounded(*args: Any) -> Any:
         if not all(isinstance(arg, int | float) for arg in args):

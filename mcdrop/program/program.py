@@ -106,7 +106,8 @@ class Program:
         for name, output in outputs.items():
             if output.ndim == 0 or output.shape[0] != rows:
                 raise InputError(
-                    f"output {name!r} has shape {list(output.shape)} for {rows} rows; axis 0 must be the "
+                    f"output {name!r} has shape {list(output.shape)} for {rows} rows; axis 0 must "
+                    f"be the "
                     "batch: transpose or reshape it in the model's forward"
                 )
 
@@ -122,7 +123,8 @@ class Program:
         if not self.sites:
             raise NoStochasticSiteError(
                 "nothing random was found in the model: it has no dropout with p > 0 on the way to "
-                f"output {', '.join(repr(spec.name) for spec in self.outputs)}. Add dropout layers, "
+                f"output {', '.join(repr(spec.name) for spec in self.outputs)}. Add dropout "
+                f"layers, "
                 "or choose another output with the task's `entry`"
             )
         raise NoStochasticSiteError(

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
 from mcdrop.errors import InputError
-from mcdrop.program.manifest import TensorSpec
+from mcdrop.program.manifest import DType, TensorSpec
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """`"float32"` for `torch.float32`."""
-    return str(dtype).removeprefix("torch.")
+def dtype_name(dtype: torch.dtype) -> DType:
+    """`"float32"` for `torch.float32`.
+
+    Raises:
+        InputError: a program's inputs and outputs cannot have this type.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in get_args(DType):
+        raise InputError(f"inputs and outputs have one of {', '.join(get_args(DType))}; got {name}")
+    return cast("DType", name)
 
 
 def dtype_of(name: str) -> torch.dtype:

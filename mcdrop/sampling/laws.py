@@ -29,4 +29,5 @@ def draw(law: Law, words: Words) -> Tensor:
     if law.kind == "uniform":
         return torch.from_numpy((words >> np.uint32(8)).astype(np.float32)).mul_(_SCALE_24)
     middle = torch.from_numpy((words.astype(np.float64) + 0.5) * _SCALE_32)
-    return torch.special.ndtri(middle).to(torch.float32)
+    normal: Tensor = torch.special.ndtri(middle)
+    return normal.to(torch.float32)

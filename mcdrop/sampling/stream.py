@@ -1,4 +1,4 @@
-"""The stream of random words: counter-based, so that any mask can be made alone and in any order."""
+"""The stream of random words: counter-based, so any mask can be made alone, in any order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LIMIT = 2**63
 class MaskStream:
     """Uniform 32-bit words from Philox-4×64-10 (Salmon et al. 2011), keyed by (seed, site).
 
-    The counter holds (element, sample, row): the words of one sample of one row are the same whatever
-    is drawn beside them, before them, or on which device they are used.
+    The counter holds (element, sample, row): the words of one sample of one row are the same
+    whatever is drawn beside them, before them, or on which device they are used.
 
     Args:
         seed: 0 to 2**63 - 1.
