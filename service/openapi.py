@@ -69,7 +69,7 @@ def inline(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
-    def resolve(part: object) -> Any:  # noqa: ANN401 - JSON has no narrower type
+    def resolve(part: object) -> Any:
         if isinstance(part, dict):
             if "$ref" in part:
                 return resolve(definitions[part["$ref"].rpartition("/")[2]])

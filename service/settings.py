@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         "info"
     )
 
-    def __init__(self, **values: Any) -> None:  # noqa: ANN401 - each field checks its own
+    def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:

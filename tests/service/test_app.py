@@ -96,7 +96,7 @@ def test_a_bug_says_nothing_of_the_inside(start, repository, caplog):
         assert native.status_code == 500
         assert native.headers["content-type"] == "application/problem+json"
         assert native.json()["detail"] == "the server failed on this request; its log says more"
-            _until(lambda: "AttributeError" in caplog.text)
+        _until(lambda: "AttributeError" in caplog.text)
         assert live.client.get("/health/ready").status_code == 200
 
 
