@@ -18,6 +18,7 @@ from service.registry import Registry, scan
 from service.routes import routers
 from service.scheduler import Scheduler, resolve_device
 from service.settings import Settings
+from service.stopping import AnswerCancelled
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(AnswerCancelled)
     install_handlers(app)
     for router in routers:
         app.include_router(router)

@@ -43,7 +43,14 @@ _EXAMPLES = {
         "value": {
             "id": "42",
             "parameters": {"mc_samples": 64, "mc_seed": 0},
-            "inputs": [{"name": "x", "shape": [1, 10], "datatype": "FP32", "data": [0.0] * 10}],
+            "inputs": [
+                {
+                    "name": "features",
+                    "shape": [1, 10],
+                    "datatype": "FP32",
+                    "data": [59.0, 2.0, 32.1, 101.0, 157.0, 93.2, 38.0, 4.0, 4.8598, 87.0],
+                }
+            ],
             "outputs": [{"name": "mean"}, {"name": "epistemic"}],
         },
     }

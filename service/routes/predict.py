@@ -23,15 +23,18 @@ router = APIRouter(prefix="/v1/models", tags=["predict"])
 
 Run = Annotated[Runtime, Depends(runtime)]
 
-_PATIENT = [0.0381, 0.0507, 0.0617, 0.0219, -0.0442, -0.0348, -0.0434, -0.0026, 0.0199, -0.0176]
+_PATIENTS = [
+    [59.0, 2.0, 32.1, 101.0, 157.0, 93.2, 38.0, 4.0, 4.8598, 87.0],
+    [48.0, 1.0, 21.6, 87.0, 183.0, 103.2, 70.0, 3.0, 3.8918, 69.0],
+]
 _EXAMPLES = {
     "one row": {
         "summary": "One row of the demo model `diabetes`, with a 90% interval",
-        "value": {"inputs": [_PATIENT], "samples": 64, "seed": 0, "interval": 0.9},
+        "value": {"inputs": _PATIENTS[:1], "samples": 64, "seed": 0, "interval": 0.9},
     },
     "chosen outputs": {
         "summary": "Two rows, only the value and its epistemic uncertainty",
-        "value": {"inputs": [_PATIENT, [0.0] * 10], "outputs": ["mean", "epistemic"]},
+        "value": {"inputs": _PATIENTS, "outputs": ["mean", "epistemic"]},
     },
 }
 

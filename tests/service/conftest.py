@@ -62,14 +62,25 @@ class Pair(nn.Module):
         return self.head(self.dropout(self.dense(x) + self.embedding(ids).mean(1)))
 
 
-def _save(model, example, task, path, **card):
-    captured = mcdrop.MCDropout(model, example_inputs=example, task=task)
+class Tags(nn.Module):
+    """A class for each token, of any number of tokens; the class axis comes last."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def _save(model, example, task, path, *, dynamic_axes=None, **card):
+    captured = mcdrop.MCDropout(model, example_inputs=example, task=task, dynamic_axes=dynamic_axes)
     captured.save(path, name=path.parent.name, version=int(path.name), **card)
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory):
-    """shapes/1, shapes/2 and a broken shapes/3, meter/1, pair/1, and broken/1."""
+    """shapes/1, shapes/2 and a broken shapes/3, meter, pair, tags, brain, and broken."""
     root = tmp_path_factory.mktemp("repository")
     torch.manual_seed(0)
     for version in (1, 2):
@@ -86,6 +97,16 @@ def repository(tmp_path_factory):
     _save(Meter(), (torch.randn(2, 3),), "gaussian", root / "meter" / "1", samples=32, seed=7)
     ids = torch.zeros(2, 3, dtype=torch.int64)
     _save(Pair(), (torch.randn(2, 4), ids), "classification", root / "pair" / "1")
+    _save(
+        Tags(),
+        (torch.randn(2, 5, 4),),
+        mcdrop.tasks.Classification(dim=-1),
+        root / "tags" / "1",
+        classes=CLASSES,
+        dynamic_axes={"x": {1: (2, 16)}},
+    )
+    brain = torch.randn(2, 4, dtype=torch.bfloat16)
+    _save(Shapes().bfloat16(), (brain,), "classification", root / "brain" / "1")
     (root / "shapes" / "3").mkdir()
     shutil.copytree(root / "meter" / "1", root / "broken" / "1")
     (root / "broken" / "1" / "weights.safetensors").write_bytes(b"not weights")

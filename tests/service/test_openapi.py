@@ -1,5 +1,9 @@
 import pytest
 
+from service.protocol import InferRequest
+from service.routes import oip, predict
+from service.schemas import PredictRequest
+
 
 @pytest.fixture(scope="module")
 def document(client):
@@ -35,6 +39,12 @@ def test_bodies_are_described_with_examples(document):
         assert "$ref" not in str(content["schema"])
         assert content["examples"]
         assert "429" in operation["responses"] or "4XX" in operation["responses"]
+
+
+def test_examples_fit_what_they_exemplify():
+    for request, examples in ((PredictRequest, predict._EXAMPLES), (InferRequest, oip._EXAMPLES)):
+        for example in examples.values():
+            request.model_validate(example["value"], strict=True)
 
 
 def test_native_errors_are_documented_as_problems(document):

@@ -44,7 +44,7 @@ def test_a_broken_artifact_is_listed_with_its_reason_and_stops_no_other(registry
 
 
 def test_what_is_not_there_is_said_with_what_is(registry):
-    with pytest.raises(NotFoundError, match="broken, meter, pair, shapes"):
+    with pytest.raises(NotFoundError, match="brain, broken, meter, pair, shapes, tags"):
         registry.ready("shape")
     with pytest.raises(NotFoundError, match="it has: 3, 2, 1"):
         registry.ready("shapes", 4)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -39,42 +40,52 @@ def test_a_signal_stops_it_cleanly(spawn, repository, number):
 
 
 def test_a_stop_finishes_the_requests_that_have_begun(spawn, repository):
-    with spawn(repository, max_samples=10**6, max_rows=1024) as server:
+    with spawn(repository, drain_seconds=120) as server:
         url = f"http://127.0.0.1:{server.port}/v1/models/shapes/predict"
-        body = {"inputs": [[0.1, 0.2, 0.3, 0.4]] * 512, "samples": 20_000, "outputs": ["entropy"]}
-        answers = []
-
-        def ask():
-            answers.append(httpx.post(url, json=body, timeout=60))
-
-        asking = [threading.Thread(target=ask) for _ in range(3)]
+        rows = [[0.1, 0.2, 0.3, 0.4]] * 128
+        body = {"inputs": rows, "samples": 2000, "outputs": ["entropy"]}
+        answers = queue.Queue()
+        asking = [
+            threading.Thread(target=lambda: answers.put(httpx.post(url, json=body, timeout=120)))
+            for _ in range(12)
+        ]
         for thread in asking:
             thread.start()
-        time.sleep(0.3)
-        assert not answers, "the requests must still be running when the signal comes"
+        first = answers.get(timeout=60)
         server.process.send_signal(signal.SIGTERM)
+        assert answers.qsize() < 11, "requests must be waiting when the signal comes"
         for thread in asking:
-            thread.join(60)
+            thread.join(120)
         log = server.read_rest()
-    assert [answer.status_code for answer in answers] == [200] * 3, log
+    statuses = [first.status_code] + [answers.get_nowait().status_code for _ in range(11)]
+    assert statuses == [200] * 12, log
     assert server.process.returncode == 0, log
     with pytest.raises(httpx.ConnectError):
         httpx.post(url, json=body)
 
 
-def test_a_caller_who_never_finishes_does_not_hold_up_the_stop(spawn, repository):
-    request = "POST /v1/models/meter/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
-    with (
-        spawn(repository, drain_seconds=1) as server,
-        socket.create_connection(("127.0.0.1", server.port)) as connection,
-    ):
-        connection.sendall(request.encode())
-        time.sleep(0.3)
-        began = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
+def test_requests_that_outlast_the_stop_are_answered_503(spawn, repository):
+    with spawn(repository, drain_seconds=1, max_samples=10**8, memory_budget="1MiB") as server:
+        url = f"http://127.0.0.1:{server.port}/v1/models/shapes/predict"
+        body = {"inputs": [[0.1, 0.2, 0.3, 0.4]], "samples": 10**8}
+        answers = queue.Queue()
+        asking = threading.Thread(
+            target=lambda: answers.put(httpx.post(url, json=body, timeout=60))
+        )
+        partial = "POST /v2/models/shapes/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(partial.encode())
+            asking.start()
+            time.sleep(0.5)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 503")
+        asking.join(30)
         log = server.read_rest()
+    assert time.monotonic() - began < 20
+    assert answers.get_nowait().status_code == 503
     assert server.process.returncode == 0, log
-    assert time.monotonic() - began < 10
+    assert "Traceback" not in log
 
 
 def test_the_port_is_free_again_after_a_stop(spawn, repository):

@@ -1,6 +1,6 @@
 def test_the_list_has_everything_also_what_is_broken(client):
     models = {model["name"]: model for model in client.get("/v1/models").json()["models"]}
-    assert list(models) == ["broken", "meter", "pair", "shapes"]
+    assert list(models) == ["brain", "broken", "meter", "pair", "shapes", "tags"]
     shapes = models["shapes"]
     assert (shapes["version"], shapes["state"], shapes["task"]) == (2, "ready", "classification")
     assert [version["state"] for version in shapes["versions"]] == ["unavailable", "ready", "ready"]

@@ -148,6 +148,23 @@ def test_bad_requests_are_400_with_an_error(client, inputs, request_, said):
     assert said in response.json()["error"]
 
 
+def test_free_axes_are_minus_one(client):
+    metadata = client.get("/v2/models/tags").json()
+    assert metadata["inputs"][0]["shape"] == [-1, -1, 4]
+    shapes = {output["name"]: output["shape"] for output in metadata["outputs"]}
+    assert shapes["mean"] == [-1, -1, 3]
+    assert shapes["entropy"] == [-1, -1]
+    answer = infer(client, tensor(shape=(1, 2, 4)), model="tags").json()
+    assert answer["outputs"][0]["shape"] == [1, 2, 3]
+
+
+def test_what_the_protocol_carries_in_binary_only_is_refused(client):
+    response = infer(client, tensor(datatype="BF16"), model="brain")
+    assert response.status_code == 400
+    assert "in binary only" in response.json()["error"]
+    assert "/v1/models/brain/predict" in response.json()["error"]
+
+
 def test_whole_numbers_stay_whole(client):
     ids = tensor("ids", (2, 3), "INT64", [1, 2, 3, 4, 5, 6.0])
     response = infer(client, tensor(), ids, model="pair")

@@ -92,6 +92,26 @@ def test_a_single_input_may_go_by_name(client):
     assert named["outputs"] == post(client, {"inputs": ROWS}).json()["outputs"]
 
 
+def test_free_axes_and_a_label_for_each_token(client):
+    for tokens in (2, 16):
+        response = post(client, {"inputs": [[ROWS[0]] * tokens] * 3}, "tags")
+        outputs = response.json()["outputs"]
+        for row, means in zip(outputs["label"], outputs["mean"], strict=True):
+            assert len(row) == tokens
+            for label, mean in zip(row, means, strict=True):
+                assert label == ("circle", "square", "star")[mean.index(max(mean))]
+    response = post(client, {"inputs": [[ROWS[0]] * 17]}, "tags")
+    assert response.status_code == 422
+    assert "expected shape [rows, 2..16, 4], got [1, 17, 4]" in response.json()["detail"]
+
+
+def test_bfloat16_goes_in_as_numbers(client, repository):
+    answer = post(client, {"inputs": ROWS, "samples": 9, "seed": 1}, "brain").json()
+    rows = torch.tensor(ROWS, dtype=torch.bfloat16)
+    expected = mcdrop.load(repository / "brain" / "1").predict(rows, samples=9, seed=1)
+    torch.testing.assert_close(torch.tensor(answer["outputs"]["mean"]), expected.mean.float())
+
+
 def test_content_type_does_not_matter(client):
     # curl -d says it sends a form
     for content_type in ("application/x-www-form-urlencoded", "text/plain", "application/json"):
