@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from mcdrop.program.manifest import Defaults, DType, SiteSpec, TensorSpec
 from mcdrop.tasks import AnyTask
@@ -63,6 +64,25 @@ class PredictRequest(BaseModel):
     ] = None
 
 
+# the demo model's answer to the first example in routes/predict.py
+_ANSWER: JsonDict = {
+    "id": "2e1dc35e4c434918bc2aac08a33440b9",
+    "model": "diabetes",
+    "version": 1,
+    "samples": [64],
+    "outputs": {
+        "mean": [[209.85928]],
+        "variance": [[3386.9297]],
+        "standard_error": [[2.5383441]],
+        "epistemic": [[412.36423]],
+        "aleatoric": [[2974.5654]],
+        "lower": [[114.13319]],
+        "upper": [[305.5854]],
+    },
+    "timing": {"queue_ms": 0.065, "compute_ms": 6.854},
+}
+
+
 class Timing(BaseModel):
     """Where the time went, in milliseconds."""
 
@@ -72,6 +92,8 @@ class Timing(BaseModel):
 
 class PredictResponse(BaseModel):
     """Predictions with their uncertainty, one entry per row in every field."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_ANSWER]})
 
     id: str = Field(description="Names this prediction.")
     model: str

@@ -5,6 +5,7 @@ import time
 
 import httpx
 import pytest
+import torch
 
 from service import Settings, create_app
 from service.errors import StartError
@@ -98,6 +99,20 @@ def test_a_bug_says_nothing_of_the_inside(start, repository, caplog):
         assert native.json()["detail"] == "the server failed on this request; its log says more"
         _until(lambda: "AttributeError" in caplog.text)
         assert live.client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_gpu_gives_the_same_answer(start, repository, client):
+    with start(Settings(models=repository, device="cuda:0")) as live:
+        assert live.runtime.registry.ready("meter").predictor.device == torch.device("cuda:0")
+        for name, row in (("meter", [1, 2, 3]), ("shapes", [1, 2, 3, 4])):
+            path, body = f"/v1/models/{name}/predict", {"inputs": [row], "samples": 50}
+            on_gpu = live.client.post(path, json=body).json()["outputs"]["mean"]
+            on_cpu = client.post(path, json=body).json()["outputs"]["mean"]
+            torch.testing.assert_close(
+                torch.tensor(on_gpu), torch.tensor(on_cpu), rtol=1e-4, atol=1e-5
+            )
 
 
 def test_one_bad_request_does_not_disturb_others(client):

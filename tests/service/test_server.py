@@ -128,6 +128,13 @@ def test_an_empty_models_folder_is_one_line(tmp_path):
     assert "holds no <name>/<version>/ folder" in done.stderr
 
 
+def test_help_names_the_settings():
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "MCDROP_MODELS" in done.stdout
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl(served):
     url = f"http://127.0.0.1:{served.port}/v1/models/meter/predict"
