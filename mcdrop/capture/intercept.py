@@ -61,7 +61,7 @@ class Intercept(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
         if func in _IN_PLACE:
-            result: Any = self._in_place(_IN_PLACE[func], args)
+            result: Any = self._in_place(func, args, kwargs)
         elif func in _CREATE:
             result = self._create(func, args, kwargs)
         elif func is aten.bernoulli.p:
@@ -76,10 +76,9 @@ class Intercept(TorchDispatchMode):
             raise _unknown(func)
         return result
 
-    def _in_place(self, law: str, args: tuple[Any, ...]) -> Tensor:
-        target: Tensor = args[0]
-        first = float(args[1]) if len(args) > 1 else (1.0 if law == "exponential" else 0.0)
-        second = float(args[2]) if len(args) > 2 else 1.0
+    def _in_place(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        law = _IN_PLACE[func]
+        target, first, second = (*_parameters(func, args, kwargs), 1.0)[:3]
         noise = self._draw(law, first, target)
         if law == "uniform":
             noise = first + (second - first) * noise
@@ -87,7 +86,8 @@ class Intercept(TorchDispatchMode):
             noise = first + second * noise
         elif law == "exponential":
             noise = -torch.log1p(-noise) / first
-        return target.copy_(noise)
+        filled: Tensor = target.copy_(noise)
+        return filled
 
     def _create(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         like: Tensor
@@ -112,16 +112,21 @@ def _unknown(func: Any) -> CaptureError:
     )
 
 
+def _parameters(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The positional arguments of a call; torch leaves out those that equal their defaults."""
+    arguments = [a for a in func._schema.arguments if not a.kwarg_only]  # noqa: SLF001 (no accessor)
+    rest = arguments[len(args) :]
+    return [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]
+
+
 def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a kernel really draws: fused attention with dropout 0 does not."""
-    for position, argument in enumerate(func._schema.arguments):  # noqa: SLF001 (no public accessor)
-        if argument.name in ("dropout_p", "dropout"):
-            value = args[position] if position < len(args) else kwargs.get(argument.name, 0.0)
-            return bool(value)
-        if argument.name in ("train", "training"):
-            value = args[position] if position < len(args) else kwargs.get(argument.name, False)
-            return bool(value)
-    return True
+    arguments = [a.name for a in func._schema.arguments if not a.kwarg_only]  # noqa: SLF001
+    values = dict(zip(arguments, _parameters(func, args, kwargs), strict=True))
+    rates = [
+        values[name] for name in ("dropout_p", "dropout", "train", "training") if name in values
+    ]
+    return all(rates)
 
 
 def means(law: str, keep: float, like: Tensor) -> Tensor:

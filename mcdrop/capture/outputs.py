@@ -47,25 +47,35 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 class NamedOutputs(nn.Module):
-    """A module that returns only the tensors of another's output.
+    """A module that takes positional tensors and returns only the tensors of another's output.
 
     Args:
         model: the module to call.
+        keywords: names to pass the tensors by; `None` passes them by position.
         report: told the tensors' names at every call (export puts attributes back after a trace).
     """
 
-    def __init__(self, model: nn.Module, report: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        keywords: tuple[str, ...] | None,
+        report: Callable[[tuple[str, ...]], None],
+    ) -> None:
         super().__init__()
         self.model = model
+        self._keywords = keywords
         self._report = report
 
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+    def forward(self, *args: Tensor) -> tuple[Tensor, ...]:
         """The tensors in order.
 
         Raises:
             CaptureError: there is no tensor in the output.
         """
-        value = self.model(*args, **kwargs)
+        if self._keywords is None:
+            value = self.model(*args)
+        else:
+            value = self.model(**dict(zip(self._keywords, args, strict=True)))
         tensors = flatten(value)
         if not tensors:
             raise CaptureError(

@@ -96,7 +96,7 @@ def _kept(p: float) -> Law:
 def _noise(graph: Graph, node: Node) -> Found:
     kind = _NOISE[node.op]
     if node.op == "aten.bernoulli.p":
-        p = 1.0 - _number(node.args[1])
+        p = 1.0 - _number(node.arg(1, "p", 0.5))
         return Found(node, kind, p, Law("bernoulli", p))
     if kind == "normal":
         return Found(node, kind, None, Law("normal"))
@@ -111,7 +111,7 @@ def _is_unit(node: Node) -> bool:
     """Whether uniform noise is on [0, 1)."""
     if node.op != "aten.uniform.default":
         return True
-    return node.args[1:] in ((), (0.0,), (0.0, 1.0), (0, 1))
+    return node.arg(1, "from", 0.0) == 0.0 and node.arg(2, "to", 1.0) == 1.0
 
 
 def _threshold(graph: Graph, node: Node) -> tuple[str, float] | None:

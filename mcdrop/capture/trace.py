@@ -99,7 +99,8 @@ def trace(model: nn.Module, example: Example) -> Trace:
         # torch's own, about how modules are built and about its deprecations: not the caller's
         warnings.simplefilter("ignore")
         names: list[tuple[str, ...]] = []
-        wrapped = NamedOutputs(monte_carlo_copy(model), names.append)
+        keywords = tuple(example.tensors) if example.by_keyword else None
+        wrapped = NamedOutputs(monte_carlo_copy(model), keywords, names.append)
         try:
             exported = _export(wrapped, example)
             _shield(exported.graph_module)
@@ -112,8 +113,8 @@ def trace(model: nn.Module, example: Example) -> Trace:
 
 
 def _export(wrapped: NamedOutputs, example: Example) -> ExportedProgram:
-    shapes = {
-        name: {
+    shapes = tuple(
+        {
             0: Dim.DYNAMIC(),
             **{
                 axis: Dim.DYNAMIC(min=low, max=high)
@@ -121,15 +122,9 @@ def _export(wrapped: NamedOutputs, example: Example) -> ExportedProgram:
             },
         }
         for name in example.tensors
-    }
-    if example.by_keyword:
-        args: tuple[Tensor, ...] = ()
-        kwargs = dict(example.tensors)
-        dynamic: Any = {"kwargs": shapes}
-    else:
-        args, kwargs = tuple(example.tensors.values()), {}
-        dynamic = {"args": tuple(shapes.values())}
-    return torch.export.export(wrapped, args, kwargs, dynamic_shapes=dynamic, strict=False)
+    )
+    tensors = tuple(example.tensors.values())
+    return torch.export.export(wrapped, tensors, dynamic_shapes=(shapes,), strict=False)
 
 
 @contextmanager

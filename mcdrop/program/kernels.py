@@ -270,6 +270,20 @@ def _sample(x: Tensor, dim: int | None, index: int) -> Tensor:
     return x if dim is None else x.select(dim, index)
 
 
+def slice_scatter(
+    target: Tensor,
+    source: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Tensor:
+    """`torch.slice_scatter` with its end within the axis: vmap overflows on "to the end"."""
+    size = target.shape[dim]
+    end = size if end is None else min(end, size)
+    return torch.slice_scatter(target, source, dim, start, end, step)
+
+
 def feature_shape(x: Tensor) -> tuple[int, ...]:
     """Shape of a channel mask: one element per leading pair of axes."""
     return (*x.shape[:2], *(1 for _ in x.shape[2:]))
@@ -300,6 +314,7 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.folded_attention": folded_attention,
         "mcdrop.copy": lambda target, source: source.to(target.dtype).expand(target.shape),
         "mcdrop.rnn": rnn,
+        "mcdrop.slice_scatter": slice_scatter,
         "mcdrop.tuple": lambda *parts: parts,
     }
 )

@@ -7,8 +7,9 @@ the tail.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from mcdrop.program.graph import Arg, Graph, Node, Ref
 from mcdrop.program.lower_rnn import lower_rnn
@@ -16,6 +17,15 @@ from mcdrop.program.means import MeanMasks
 from mcdrop.program.site import Site
 
 SDPA = "aten.scaled_dot_product_attention.default"
+# What vmap cannot take, or takes slowly, and what stands in for it.
+_VMAPPABLE: Mapping[str, str] = MappingProxyType(
+    {
+        "aten.view.default": "aten.reshape.default",  # vmapped values may have other strides
+        "aten._unsafe_view.default": "aten.reshape.default",
+        "aten.copy.default": "mcdrop.copy",
+        "aten.slice_scatter.default": "mcdrop.slice_scatter",
+    }
+)
 # A value is renamed rather than computed where a site is off.
 Lowered = tuple[list[Node], str]
 
@@ -55,11 +65,7 @@ def _lower_node(node: Node, sites: list[Site], on: frozenset[int], means: MeanMa
         return lower_rnn(node, [site for site in sites if site.index in on]), node.name
     if node.op == SDPA:
         return [_attention(node, next((s for s in sites if s.index in on), None))], node.name
-    if node.op in ("aten.view.default", "aten._unsafe_view.default"):
-        # a vmapped value may have strides that no view fits
-        node = replace(node, op="aten.reshape.default")
-    elif node.op == "aten.copy.default":  # has no batching rule
-        node = replace(node, op="mcdrop.copy")
+    node = replace(node, op=_VMAPPABLE.get(node.op, node.op))
     if not sites:
         rewritten = means.rewrite(node)
         return rewritten, rewritten[-1].name
@@ -143,22 +149,21 @@ def _form(node: Node) -> _NoiseForm:
         return _NoiseForm(0.0, 1.0, 0.5)
     if op.startswith(("aten.randn.", "aten.randn_like.")):
         return _NoiseForm(0.0, 1.0, 0.0)
-    first, second = _number(node, 1), _number(node, 2)
     if op == "aten.bernoulli.p":
-        return _NoiseForm(0.0, 1.0, first)
+        return _NoiseForm(0.0, 1.0, _number(node, 1, "p", 0.5))
     if op == "aten.uniform.default":
-        low, high = first, second if second is not None else 1.0
+        low, high = _number(node, 1, "from", 0.0), _number(node, 2, "to", 1.0)
         return _NoiseForm(low, high - low, (low + high) / 2)
     if op == "aten.exponential.default":
-        rate = 1.0 if len(node.args) < 2 else first
+        rate = _number(node, 1, "lambd", 1.0)
         return _NoiseForm(0.0, 1.0 / rate, 1.0 / rate, "exponential")
     assert op == "aten.normal_functional.default", op
-    std = 1.0 if len(node.args) < 3 else second
-    return _NoiseForm(first, std, first)
+    mean = _number(node, 1, "mean", 0.0)
+    return _NoiseForm(mean, _number(node, 2, "std", 1.0), mean)
 
 
-def _number(node: Node, position: int) -> float:
-    value = node.args[position] if position < len(node.args) else float(position - 1)
+def _number(node: Node, position: int, name: str, default: float) -> float:
+    value = node.arg(position, name, default)
     assert isinstance(value, int | float)
     return float(value)
 
