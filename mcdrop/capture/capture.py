@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,9 @@ from mcdrop.capture.convert import convert
 from mcdrop.capture.example import Example, Ranges, make_example
 from mcdrop.capture.layout import place
 from mcdrop.capture.probe import probe as run_probe
+from mcdrop.capture.python_random import preserved
 from mcdrop.capture.sites import Found, find, name_all, select
-from mcdrop.capture.trace import trace
+from mcdrop.capture.trace import Trace, trace
 from mcdrop.errors import InputError
 from mcdrop.program.graph import Graph
 from mcdrop.program.manifest import TensorSpec
@@ -58,31 +60,26 @@ def capture(
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module; got {type(model).__name__}")
     example = make_example(model, example_inputs, dynamic_axes)
-    traced = trace(model, example)
+    with preserved():
+        traced = trace(model, example)
+        program = _described(traced, example, sites)
+        if probe:
+            run_probe(program, model, example, python_random=traced.python_random)
+    return program
+
+
+def _described(traced: Trace, example: Example, patterns: str | Sequence[str] | None) -> Program:
+    """The program of a trace, each site with its shape and the place of its rows."""
     graph, weights = convert(traced, tuple(example.tensors))
     device = next(iter(weights.values()), next(iter(example.tensors.values()))).device
     found = find(graph)
     provisional = _program(graph, _provisional(found), example, weights, device)
     placed = place(provisional, found, example)
-    described = tuple(
-        Site(
-            name=site.name,
-            kind=site.kind,
-            p=site.p,
-            shape=where.shape,
-            law=site.law,
-            node=site.node,
-            index=site.index,
-            layer=site.layer,
-            layout=where.layout,
-            threshold=site.threshold,
-        )
+    sites = [
+        replace(site, shape=where.shape, layout=where.layout)
         for site, where in zip(provisional.sites, placed, strict=True)
-    )
-    program = _program(graph, select(described, sites), example, weights, device)
-    if probe:
-        run_probe(program, model, example, python_random=traced.python_random)
-    return program
+    ]
+    return _program(graph, select(sites, patterns), example, weights, device)
 
 
 def _provisional(found: Sequence[Found]) -> tuple[Site, ...]:

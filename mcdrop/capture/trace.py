@@ -7,23 +7,21 @@ drop-out is put out of reach of decompositions by an operation of our own that s
 from __future__ import annotations
 
 import copy
-import random
-import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from mcdrop.capture.example import Example
 from mcdrop.capture.outputs import NamedOutputs
+from mcdrop.capture.python_random import preserved
 from mcdrop.errors import CaptureError
+from mcdrop.program.measure import TRACING
 
 aten = torch.ops.aten
 NORMALISATION = (nn.modules.batchnorm._NormBase,)  # noqa: SLF001 (the base of Batch- and InstanceNorm)
@@ -41,8 +39,6 @@ _DROPOUTS: Mapping[Any, str] = MappingProxyType(
         for overload in ("default",)
     }
 )
-# torch.export sets process-wide flags while it runs: one trace at a time.
-_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ def trace(model: nn.Module, example: Example) -> Trace:
     Raises:
         CaptureError: it cannot be traced; the message names the cause.
     """
-    with _LOCK, _python_random() as drew, warnings.catch_warnings(), torch.no_grad():
+    with TRACING, preserved() as drew, warnings.catch_warnings(), torch.no_grad():
         # torch's own, about how modules are built and about its deprecations: not the caller's
         warnings.simplefilter("ignore")
         names: list[tuple[str, ...]] = []
@@ -125,25 +121,6 @@ def _export(wrapped: NamedOutputs, example: Example) -> ExportedProgram:
     )
     tensors = tuple(example.tensors.values())
     return torch.export.export(wrapped, tensors, dynamic_shapes=(shapes,), strict=False)
-
-
-@contextmanager
-def _python_random() -> Iterator[Any]:
-    """Put the states of Python's and NumPy's generators back if the block moved them."""
-    # NumPy's legacy generator is one of those that a model may draw from
-    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002
-
-    def moved() -> bool:
-        now = np.random.get_state()  # noqa: NPY002
-        same = all(np.array_equal(a, b) for a, b in zip(numpy_before, now, strict=True))
-        return random.getstate() != before or not same
-
-    try:
-        yield moved
-    finally:
-        if moved():
-            random.setstate(before)
-            np.random.set_state(numpy_before)  # noqa: NPY002
 
 
 def _shield(module: fx.GraphModule) -> None:

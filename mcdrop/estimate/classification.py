@@ -73,7 +73,7 @@ class ClassificationEstimator:
             expected_entropy=expected,
             # H is concave, so only rounding can make the difference negative
             mutual_information=(entropy - expected).clamp_min(0.0),
-            variation_ratio=1.0 - self._state.votes.amax(-1) / moments.count,
+            variation_ratio=(1.0 - self._state.votes.amax(-1) / moments.count).to(entropy.dtype),
         )
 
     def _axis(self, probs: Tensor) -> int | None:

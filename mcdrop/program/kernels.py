@@ -270,6 +270,23 @@ def _sample(x: Tensor, dim: int | None, index: int) -> Tensor:
     return x if dim is None else x.select(dim, index)
 
 
+def batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    momentum: float,  # noqa: ARG001 (the place of an argument of ATen's that evaluation ignores)
+    eps: float,
+) -> tuple[Tensor]:
+    """Batch normalisation with running statistics, as a scale and a shift of each channel."""
+    factor = torch.rsqrt(variance + eps)
+    factor = factor if weight is None else factor * weight
+    shift = -mean * factor if bias is None else bias - mean * factor
+    shape = (-1, *(1 for _ in x.shape[2:]))
+    return ((x * factor.reshape(shape) + shift.reshape(shape)).to(x.dtype),)
+
+
 def slice_scatter(
     target: Tensor,
     source: Tensor,
@@ -313,6 +330,7 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.attention": attention,
         "mcdrop.folded_attention": folded_attention,
         "mcdrop.copy": lambda target, source: source.to(target.dtype).expand(target.shape),
+        "mcdrop.batch_norm": batch_norm,
         "mcdrop.rnn": rnn,
         "mcdrop.slice_scatter": slice_scatter,
         "mcdrop.tuple": lambda *parts: parts,

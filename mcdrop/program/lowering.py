@@ -23,6 +23,7 @@ _VMAPPABLE: Mapping[str, str] = MappingProxyType(
         "aten.view.default": "aten.reshape.default",  # vmapped values may have other strides
         "aten._unsafe_view.default": "aten.reshape.default",
         "aten.copy.default": "mcdrop.copy",
+        "aten._native_batch_norm_legit_no_training.default": "mcdrop.batch_norm",
         "aten.slice_scatter.default": "mcdrop.slice_scatter",
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from mcdrop.program.graph import Graph, Node
 from mcdrop.program.kernels import KERNELS, NOISE_SHAPES
 
 META = torch.device("meta")
+# torch keeps state of the process while it exports, or decomposes operations on the meta device.
+TRACING = threading.RLock()
 
 
 @dataclass(slots=True)
@@ -101,7 +104,8 @@ def measure(graph: Graph, values: Mapping[str, Any], watch: Sequence[str] = ()) 
 
     kernels = {**KERNELS, **{op: recording(op) for op in NOISE_SHAPES}}
     memory = _Memory(list(values.values()), frozenset(watch))
-    outputs = Executable(graph, META, kernels)({**values, **masks}, memory)
+    with TRACING:
+        outputs = Executable(graph, META, kernels)({**values, **masks}, memory)
     result.outputs = {
         public: value for (public, _), value in zip(graph.outputs, outputs, strict=True)
     }

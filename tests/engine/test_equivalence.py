@@ -61,6 +61,17 @@ def test_chunks_do_not_change_the_answer(masks: str, monkeypatch: pytest.MonkeyP
             torch.testing.assert_close(chunked.fields()[name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", zoo.NAMES)
+def test_no_operation_falls_back_to_a_loop_under_vmap(name: str) -> None:
+    _, inputs = zoo.build(name)
+    mc = mcdrop.MCDropout(zoo.program(name), task="regression")
+    torch._C._functorch._set_vmap_fallback_enabled(False)
+    try:
+        mc.sample(inputs, samples=3)
+    finally:
+        torch._C._functorch._set_vmap_fallback_enabled(True)
+
+
 def test_a_small_budget_makes_small_chunks() -> None:
     module, inputs = zoo.build("transformer")
     small = mcdrop.MCDropout(module, inputs, task="regression", memory_budget=20_000)

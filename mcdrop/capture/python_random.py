@@ -1,0 +1,32 @@
+"""Python's and NumPy's global generators: left as they were, and watched."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+
+@contextmanager
+def preserved() -> Iterator[Callable[[], bool]]:
+    """Put both generators back at the end if the block moved them.
+
+    Yields:
+        A function that tells whether they have been moved so far.
+    """
+    # NumPy's legacy generator is one of those that a model may draw from
+    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002
+
+    def moved() -> bool:
+        now = np.random.get_state()  # noqa: NPY002
+        same = all(np.array_equal(a, b) for a, b in zip(numpy_before, now, strict=True))
+        return random.getstate() != before or not same
+
+    try:
+        yield moved
+    finally:
+        if moved():
+            random.setstate(before)
+            np.random.set_state(numpy_before)  # noqa: NPY002
