@@ -19,7 +19,8 @@ ENV PIP_NO_CACHE_DIR=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/pip/bin:$PATH
 # pip lives beside the environment it fills, which is shipped without it
-RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/mcdrop
+RUN case "$VARIANT" in cpu|gpu) ;; *) echo >&2 "VARIANT is cpu or gpu, not '$VARIANT'"; exit 1 ;; esac \
+    && python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/mcdrop
 WORKDIR /src
 COPY constraints.txt ./
 # torch first and alone, so that the wrong build is found before gigabytes of CUDA follow it
@@ -27,15 +28,10 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip --python /opt/mcdrop/bin/python install --no-compile --no-deps \
         ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$(grep '^torch==' constraints.txt)" \
     && cuda="$(sed -n 's/^cuda[^=]*= *//p' /opt/mcdrop/lib/python3.*/site-packages/torch/version.py)" \
-    && echo "VARIANT=$VARIANT; torch was built for CUDA: $cuda" \
     && case "$VARIANT,$cuda" in \
-        cpu,None) ;; \
-        cpu,*) echo >&2 "this is torch for CUDA: pass --build-arg TORCH_INDEX_URL=<PyTorch's" \
-            "index of CPU wheels>, or --build-arg VARIANT=gpu"; exit 1 ;; \
-        gpu,None) echo >&2 "this is torch for the CPU: pass --build-arg TORCH_INDEX_URL=<PyTorch's" \
-            "index of CUDA wheels>, or --build-arg VARIANT=cpu"; exit 1 ;; \
-        gpu,*) ;; \
-        *) echo >&2 "VARIANT is cpu or gpu, not '$VARIANT'"; exit 1 ;; \
+        cpu,None|gpu,\'*) ;; \
+        *) echo >&2 "VARIANT=$VARIANT, but this torch was built for CUDA $cuda. Pass --build-arg" \
+            "TORCH_INDEX_URL=<an index that has torch for $VARIANT>, or another VARIANT."; exit 1 ;; \
     esac
 COPY pyproject.toml ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
@@ -49,9 +45,9 @@ RUN cd /opt/mcdrop/lib/python3.*/site-packages \
     && find . -type d -name tests -prune -exec rm -rf {} + \
     && rm -rf torch/include torch/share torch/test \
     && find torch/bin -mindepth 1 ! -name torch_shm_manager -delete \
-    && find torch/lib -name '*_test.so' -delete \
+    && find . \( -path './torch/lib/*_test.so' -o -name '*.a' \) -delete \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
-        -x '/(_inductor|_internal|networkx|setuptools)/' .
+        -x '/(_inductor|networkx|setuptools|testing)/' .
 
 
 # The demo models, trained again only when the library changes. scikit-learn brings their data and

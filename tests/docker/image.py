@@ -76,6 +76,7 @@ class Store:
             for entry in self._inspect()["History"]
             if not entry.get("empty_layer")
         ]
+        made_by[0] = "the base image"
         sizes = [layer["size"] for layer in json.loads(self._inspect()["Manifest"])["layers"]]
         return [Layer(*pair) for pair in zip(made_by, sizes, strict=True)]
 
