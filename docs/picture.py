@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import mcdrop
+from mcdrop.demo.train import reproducible
 
 OUTPUT = Path(__file__).parent / "images" / "uncertainty.png"
 SEED = 0
@@ -196,9 +197,7 @@ def _plain(axes: Axes) -> None:
 
 def main(output: Path = OUTPUT) -> None:
     """Train, ask, draw and save; the global random state is left as it was."""
-    torch.set_num_threads(1)  # layers this small lose more to waiting threads than they gain
-    with torch.random.fork_rng(devices=[]), mpl.rc_context({"font.family": "DejaVu Sans"}):
-        torch.default_generator.manual_seed(SEED)
+    with reproducible(SEED), mpl.rc_context({"font.family": "DejaVu Sans"}):
         x, y = points()
         figure = draw(x, y, ask(train(x, y)))
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -197,7 +197,7 @@ def _cell(value: float, digits: int) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-def _plain(value: Any, digits: int) -> Any:  # noqa: ANN401 - nested lists of numbers
+def _plain(value: Any, digits: int) -> Any:  # nested lists of numbers
     if isinstance(value, list):
         return [_plain(item, digits) for item in value]
     if isinstance(value, float):

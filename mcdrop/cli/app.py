@@ -23,7 +23,7 @@ from mcdrop.version import __version__
 class Commands(TyperGroup):
     """The commands; an expected error leaves as one line on stderr and exit code 1."""
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer carries its own copy of click's types
+    def invoke(self, ctx: Any) -> Any:  # typer carries its own copy of click's types
         """Run the chosen command.
 
         Raises:

@@ -54,7 +54,7 @@ def build(target: str) -> Built:
     return _checked(target, result)
 
 
-def _find(module: str, path: str) -> Any:  # noqa: ANN401 - whatever the user's module holds
+def _find(module: str, path: str) -> Any:  # whatever the user's module holds
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -91,7 +91,7 @@ def _checked(target: str, result: object) -> Built:
     )
 
 
-def _are_tensors(values: Any) -> bool:  # noqa: ANN401 - from the user
+def _are_tensors(values: Any) -> bool:  # from the user
     return len(values) > 0 and all(isinstance(value, Tensor) for value in values)
 
 

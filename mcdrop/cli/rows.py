@@ -152,7 +152,7 @@ def _safetensors(path: Path) -> dict[str, Column]:
     return {name: _sliced(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
 
 
-def _sliced(part: Any) -> Column:  # noqa: ANN401 - the slices of safetensors have no type
+def _sliced(part: Any) -> Column:  # the slices of safetensors have no type
     def read(start: int, stop: int) -> Tensor:
         values: Tensor = part[start:stop]
         return values
