@@ -99,10 +99,10 @@ def call(url: str, body: dict | None = None) -> dict:
 
 
 def digits() -> tuple[list, list[int]]:
-    """The last eight of scikit-learn's digits, and what they show."""
+    """The last eight of scikit-learn's digits as the model takes them, and what they show."""
     datasets = pytest.importorskip("sklearn.datasets")
     data = datasets.load_digits()
-    return data.images[-8:, None].tolist(), data.target[-8:].tolist()
+    return (data.images[-8:, None] / 16).tolist(), data.target[-8:].tolist()
 
 
 class TestConfiguration:
