@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-import torch
-
 from mcdrop.errors import CaptureError, InputError
 from mcdrop.program.graph import Graph, Node, Ref
 from mcdrop.program.lowering import SDPA
 from mcdrop.program.means import COMPARISONS, FLOOR, probability_true
-from mcdrop.program.ops import resolve
+from mcdrop.program.ops import is_random
 from mcdrop.program.site import Kind, Law, Site
 
 _DROPOUTS: Mapping[str, Kind] = {
@@ -75,7 +73,7 @@ def _classify(graph: Graph, node: Node) -> Iterable[Found]:
                 yield Found(node, "rnn", p, _kept(p), layer)
     elif node.op in _NOISE:
         yield _noise(graph, node)
-    elif _is_random(node.op):
+    elif node.op != SDPA and is_random(node.op):
         raise CaptureError(
             f"{node.op} (in {node.path or 'the forward'!r}) draws random numbers in a way that "
             f"cannot "
@@ -133,16 +131,6 @@ def _threshold(graph: Graph, node: Node) -> tuple[str, float] | None:
         if constant and len(floors) == 1 and floors[0].op == FLOOR and 0 <= constant[0] <= 1:
             return floors[0].name, 1.0 - float(constant[0])
     return None
-
-
-def _is_random(op: str) -> bool:
-    if not op.startswith("aten."):
-        return False
-    tags: Sequence[torch.Tag] = getattr(resolve(op), "tags", ())
-
-    return torch.Tag.nondeterministic_seeded in tags and not op.startswith(
-        "aten.scaled_dot_product"
-    )
 
 
 def _number(value: object) -> float:

@@ -23,10 +23,10 @@ from mcdrop.errors import ArtifactError
 from mcdrop.program.codec import decode, encode, parse
 from mcdrop.program.manifest import Files, Manifest, SiteSpec
 from mcdrop.program.program import Program
+from mcdrop.program.verify import verify
 
 GRAPH, WEIGHTS, MANIFEST = "graph.json", "weights.safetensors", "model.json"
 _MAX_GRAPH, _MAX_MANIFEST = 256 << 20, 16 << 20
-_MAX_ROW_BYTES = 64 << 30
 _CHUNK = 1 << 20
 
 
@@ -114,7 +114,7 @@ def load(path: Path, device: torch.device) -> tuple[Program, Manifest]:
     weights = _weights(_file(path, WEIGHTS, None), graph.weights)
     program = Program(graph, sites, manifest.inputs, manifest.outputs, weights)
     _check_agreement(program, manifest)
-    _check_runs(program)
+    verify(program, manifest)
     return program.to(device), manifest
 
 
@@ -190,32 +190,3 @@ def _check_agreement(program: Program, manifest: Manifest) -> None:
     for what, (said, held) in pairs.items():
         if said != held:
             raise ArtifactError(f"{MANIFEST} and {GRAPH} disagree about the model's {what}")
-
-
-def _check_runs(program: Program) -> None:
-    """Run the program on the meta device: every call must be well-formed, every size sane."""
-    rows = 2
-    sizes = {spec.name: spec.smallest() for spec in program.inputs}
-    try:
-        inputs = program.meta_inputs(rows, sizes)
-        off = program.measure(program.deterministic, inputs)
-        on = program.measure(program.stochastic, inputs)
-    # a hostile graph can make torch and the lowering raise anything
-    except Exception as error:  # noqa: BLE001
-        raise ArtifactError(
-            f"{GRAPH} does not run on the declared inputs: {type(error).__name__}: "
-            f"{str(error)[:200]}"
-        ) from None
-    peak = max(off.peak, on.peak) // rows
-    if peak > _MAX_ROW_BYTES:
-        raise ArtifactError(f"{GRAPH} would take {peak >> 30} GiB for a single row")
-    for spec in program.outputs:
-        shape = off.outputs[spec.name].shape
-        fits = len(shape) == len(spec.shape) and all(
-            size in (None, got) for size, got in zip(spec.shape, shape, strict=True)
-        )
-        if not fits:
-            raise ArtifactError(
-                f"{GRAPH} gives output {spec.name!r} the shape {list(shape)}; {MANIFEST} declares "
-                f"{list(spec.shape)}"
-            )

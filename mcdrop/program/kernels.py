@@ -193,6 +193,47 @@ def _rnn(
     return function(x, state[0], list(params), *tail)
 
 
+def rnn_shapes(
+    mode: str,
+    x: Tensor,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    layers: int,
+    bidirectional: bool,
+) -> tuple[Tensor, ...]:
+    """What `rnn` returns, in shape and type only; torch would unroll it step by step.
+
+    Raises:
+        ValueError: the operands do not fit together.
+    """
+    directions = 2 if bidirectional else 1
+    steps, rows, features = x.shape
+    width = len(params) // (layers * directions)
+    gates = {"lstm": 4, "gru": 3}.get(mode, 1)
+    hidden = state[0].shape[-1]  # with a projection, the size of that
+    units = params[0].shape[0] // gates
+    fits = (
+        params[0].shape == (gates * units, features)
+        and all(s.shape[:2] == (layers * directions, rows) for s in state)
+        and len(params) == layers * directions * width
+        and len(state) == (2 if mode == "lstm" else 1)
+        and all(t.dtype == x.dtype and t.is_floating_point() for t in (*state, *params))
+    )
+    for index, weight in enumerate(params):
+        part, first = index % width, index < width * directions
+        shapes = [
+            (gates * units, features if first else hidden * directions),
+            (gates * units, hidden),
+            *([(gates * units,)] * 2 if width in (4, 5) else []),
+            *([(hidden, units)] if width in (3, 5) else []),
+        ]
+        fits = fits and part < len(shapes) and tuple(weight.shape) == shapes[part]
+    if not fits:
+        raise ValueError(f"the operands of {mode} do not fit together")
+    out = x.new_empty((steps, rows, hidden * directions))
+    return (out, *(torch.empty_like(s) for s in state))
+
+
 class _FoldedRNN(torch.autograd.Function):
     """Recurrent layers; under vmap samples join the batch, as the weights are shared."""
 

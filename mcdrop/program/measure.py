@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mcdrop.program.execute import Executable
 from mcdrop.program.graph import Graph, Node
-from mcdrop.program.kernels import KERNELS, NOISE_SHAPES
+from mcdrop.program.kernels import KERNELS, NOISE_SHAPES, rnn_shapes
 
 META = torch.device("meta")
 # torch keeps state of the process while it exports, or decomposes operations on the meta device.
@@ -102,7 +102,11 @@ def measure(graph: Graph, values: Mapping[str, Any], watch: Sequence[str] = ()) 
 
         return kernel
 
-    kernels = {**KERNELS, **{op: recording(op) for op in NOISE_SHAPES}}
+    kernels = {
+        **KERNELS,
+        "mcdrop.rnn": rnn_shapes,
+        **{op: recording(op) for op in NOISE_SHAPES},
+    }
     memory = _Memory(list(values.values()), frozenset(watch))
     with TRACING:
         outputs = Executable(graph, META, kernels)({**values, **masks}, memory)

@@ -7,7 +7,7 @@ files, storage, pointers, strides or process state, and nothing that writes into
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -117,6 +117,14 @@ def _getitem(values: Any, index: Any) -> Any:
     if not isinstance(values, tuple | list) or not isinstance(index, int):
         raise TypeError("getitem picks an output by its number")
     return values[index]
+
+
+def is_random(op: str) -> bool:
+    """Whether an ATen operation may draw random numbers."""
+    if not op.startswith("aten."):
+        return False
+    tags: Sequence[torch.Tag] = getattr(resolve(op), "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags
 
 
 def resolve(op: str) -> Callable[..., Any]:

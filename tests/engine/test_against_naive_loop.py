@@ -1,9 +1,9 @@
-"""Every architecture against a naive PyTorch loop: the mean and the standard deviation of 400 samples.
+"""Every architecture against a naive PyTorch loop: mean and standard deviation of 400 samples.
 
 For each output element two z statistics compare 400 of our samples with 400 of the loop's. With K
-elements, the bound is the normal quantile at 1 - 1e-6 / (4 K): by Bonferroni, a correct engine fails
-an architecture with probability at most 1e-6 as far as the statistics are normal. Seeds are fixed, so
-the test gives the same answer every time.
+elements, the bound is the normal quantile at 1 - 1e-6 / (4 K): by Bonferroni, a correct engine
+fails an architecture with probability at most 1e-6 as far as the statistics are normal. Seeds are
+fixed, so the test gives the same answer every time.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def test_seeds_differ_and_samples_differ() -> None:
 
 
 def test_shared_masks_are_function_draws() -> None:
-    """Equal rows get equal answers under shared masks, and different ones under independent masks."""
+    """Equal rows get equal answers under shared masks, different ones under independent masks."""
     module, _ = zoo.build("dropout")
     x = torch.ones(4, 6)
     shared = mcdrop.MCDropout(module, x, task="regression")
