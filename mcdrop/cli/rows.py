@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mcdrop.cli.texts import read_csv, read_json
@@ -124,21 +123,20 @@ def read_rows(path: Path, specs: Sequence[TensorSpec]) -> Rows:
 
 def _npy(path: Path) -> dict[str, Column]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError) as error:
         raise InputError(f"{path} is not a sound .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path} is not a .npy file, whatever its name says")
     return {"": _column(path, "", array)}
 
 
 def _npz(path: Path) -> dict[str, Column]:
     from zipfile import BadZipFile
+    from zlib import error as ZlibError
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
             return {name: _column(path, name, archive[name]) for name in archive.files}
-    except (ValueError, EOFError, BadZipFile, AttributeError) as error:
+    except (ValueError, EOFError, BadZipFile, ZlibError) as error:
         raise InputError(f"{path} is not a sound .npz file: {error}") from error
 
 
@@ -160,7 +158,9 @@ def _sliced(part: Any) -> Column:  # the slices of safetensors have no type
     return Column(tuple(part.get_shape()), read)
 
 
-def _column(path: Path, name: str, array: NDArray[np.generic]) -> Column:
+def _column(path: Path, name: str, array: object) -> Column:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: {name!r} is not an array")
     if array.dtype.kind not in "fiub":
         raise InputError(f"{path}: {name or 'the array'} holds {array.dtype}, not numbers")
 

@@ -22,7 +22,7 @@ SHOWN = 5
 def read_csv(
     path: Path, specs: Sequence[TensorSpec]
 ) -> tuple[NDArray[np.generic], tuple[int, ...]]:
-    """One row a line, its values flattened in row-major order; a first line of names is skipped.
+    """One row a line, flattened in row-major order; blank lines and a heading are skipped.
 
     Returns:
         The array `[B, ...]` and the line number of each row.
@@ -39,25 +39,7 @@ def read_csv(
         raise InputError(
             f"{path}: a CSV holds rows of one width, {describe(specs[0])} varies: use .npz"
         )
-    width, parse = math.prod(sizes), _parser(specs[0].dtype)
-    values: list[list[float]] = []
-    lines: list[int] = []
-    problems: list[str] = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if not values and not problems and reader.line_num == 1 and _is_heading(cells):
-                    continue
-                problem = _cells(cells, width, parse, values)
-                if problem is None:
-                    lines.append(reader.line_num)
-                else:
-                    problems.append(f"line {reader.line_num} {problem}")
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not a CSV: {error}") from error
+    values, lines, problems = _parsed(path, math.prod(sizes), specs[0])
     _refuse(path, problems)
     if not values:
         raise InputError(f"{path} holds no rows")
@@ -90,8 +72,30 @@ def read_json(path: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[np.g
     return arrays
 
 
-def _parser(dtype: str) -> Callable[[str], float]:
-    return float if "float" in dtype else int
+def _parsed(
+    path: Path, width: int, spec: TensorSpec
+) -> tuple[list[list[float]], list[int], list[str]]:
+    """Good rows, their line numbers, and what is wrong with the others."""
+    parse: Callable[[str], float] = float if "float" in spec.dtype else int
+    values: list[list[float]] = []
+    lines: list[int] = []
+    problems: list[str] = []
+    begun = False
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        try:
+            for cells in filter(None, reader):  # a blank line has no cells
+                first, begun = not begun, True
+                if first and _is_heading(cells):
+                    continue
+                problem = _cells(cells, width, parse, values)
+                if problem is None:
+                    lines.append(reader.line_num)
+                else:
+                    problems.append(f"line {reader.line_num} {problem}")
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not a CSV: {error}") from error
+    return values, lines, problems
 
 
 def _is_heading(cells: list[str]) -> bool:
@@ -128,31 +132,33 @@ def _cells(
 
 
 def _rows(path: Path, spec: TensorSpec, rows: list[Any]) -> NDArray[np.generic]:
-    shape = spec.shape[1:]
     problems: list[str] = []
     arrays: list[NDArray[np.generic]] = []
     for number, row in enumerate(rows):
-        problem = None
         try:
             array = np.asarray(row)
         except ValueError:
-            problem = "is ragged"
+            problems.append(f"row {number} is ragged")
+            continue
+        problem = _misfit(array, spec.shape[1:])
+        if problem is None and arrays and array.shape != arrays[0].shape:
+            problem = f"has shape {list(array.shape)}, unlike the rows before it"
+        if problem is None:
+            arrays.append(array)
         else:
-            if array.dtype.kind not in "fiub":
-                problem = "holds something that is not a number"
-            elif array.ndim != len(shape) or any(
-                size is not None and size != have
-                for size, have in zip(shape, array.shape, strict=True)
-            ):
-                problem = f"has shape {list(array.shape)}"
-            elif arrays and array.shape != arrays[0].shape:
-                problem = f"has shape {list(array.shape)}, unlike the rows before it"
-            else:
-                arrays.append(array)
-        if problem is not None:
             problems.append(f"row {number} {problem}")
     _refuse(path, problems, f" (rows are counted from 0; expected {describe(spec)})")
     return np.stack(arrays)
+
+
+def _misfit(array: NDArray[np.generic], shape: Sequence[int | None]) -> str | None:
+    if array.dtype.kind not in "fiub":
+        return "holds something that is not a number"
+    if array.ndim != len(shape) or any(
+        size not in (None, have) for size, have in zip(shape, array.shape, strict=True)
+    ):
+        return f"has shape {list(array.shape)}"
+    return None
 
 
 def _array(path: Path, spec: TensorSpec, values: list[list[float]]) -> NDArray[np.generic]:
