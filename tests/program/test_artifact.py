@@ -318,6 +318,9 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "manifest_outside": _link_outside("model.json"),
     "name_traversal": _edit_manifest(lambda m: m.update(name="../../etc/cron.d/x")),
     "graph_is_a_folder": _instead_of_graph(Path.mkdir),
+    "dangling_link": _instead_of_graph(lambda p: p.symlink_to(p.parent / "gone")),
+    "link_to_itself": _instead_of_graph(lambda p: p.symlink_to(p)),
+    "fifo": _instead_of_graph(os.mkfifo),
     # sizes
     "huge_header": _huge_header,
     "huge_tensor": _insert("aten.ones.default", [2**40, 2**10]),

@@ -1,0 +1,1 @@
+"""Measured promises: each figure names the command that measures it."""
