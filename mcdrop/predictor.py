@@ -21,10 +21,11 @@ from mcdrop.errors import ArtifactError, InputError, NoStochasticSiteError
 from mcdrop.estimate import Estimator, estimator
 from mcdrop.prediction import Prediction
 from mcdrop.program import Manifest, Program, TensorSpec, artifact
+from mcdrop.program.device import resolve_device
 from mcdrop.program.manifest import Defaults, Files
-from mcdrop.program.schema import Inputs, checked
+from mcdrop.program.schema import Inputs, checked, lookup_errors
 from mcdrop.sampling import Masks
-from mcdrop.tasks import AnyTask, Gaussian, Task, resolve
+from mcdrop.tasks import AnyTask, Task, entries, resolve
 from mcdrop.version import __version__
 
 EngineName = Literal["auto", "loop", "batched", "eager"]
@@ -106,7 +107,7 @@ class MCDropout:
                     "example_inputs is needed to trace a module: a tensor, a tuple or a dict"
                 )
             program = capture(model, example_inputs, sites=sites, dynamic_axes=dynamic_axes)
-        names = _entries(self.task, [spec.name for spec in program.outputs])
+        names = entries(self.task, [spec.name for spec in program.outputs])
         program = program.select(*names).to(self.device)
         program.require_rows()
         program.require_sites()
@@ -238,7 +239,7 @@ class MCDropout:
             InputError: an input does not fit the model.
         """
         inputs = checked(self.inputs, x, self.device)
-        with torch.no_grad(), _input_errors():
+        with torch.no_grad(), lookup_errors():
             if self._eager is not None:
                 return self._eager.deterministic(inputs)[0]
             program = self.program
@@ -320,7 +321,7 @@ class MCDropout:
         if sites is not None:
             raise InputError('engine="eager" samples every site; sites cannot be selected')
         example = make_example(model, example_inputs, dynamic_axes)
-        names = _entries(self.task, list(evaluated(model, example)))
+        names = entries(self.task, list(evaluated(model, example)))
         engine = EagerEngine(model, example, names, self.masks)
         if not engine.sites:
             raise NoStochasticSiteError("the module drew no random number in a stochastic pass")
@@ -340,21 +341,8 @@ class MCDropout:
 
     def _open(self, inputs: Mapping[str, Tensor], seed: int, rows: range) -> Run:
         part = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
-        with torch.no_grad(), _input_errors():
+        with torch.no_grad(), lookup_errors():
             return self._engine.open(part, seed, rows)
-
-
-class _input_errors:  # noqa: N801 (a context manager, used like a function)
-    """Turns an index out of range, which only running the model can find, into an InputError."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, IndexError):
-            raise InputError(
-                f"an integer input is outside of what the model can look up: {error}"
-            ) from error
 
 
 def load(
@@ -393,46 +381,9 @@ def load(
     return mc
 
 
-def resolve_device(device: torch.device | str) -> torch.device:
-    """A device that is there.
-
-    Raises:
-        InputError: the name is not a device, or there is no such device.
-    """
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device must be like 'cpu' or 'cuda:0'; got {device!r}") from None
-    if resolved.type == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError(
-                f"device {str(resolved)!r} asked for, but there is no CUDA device here"
-            )
-        if (resolved.index or 0) >= torch.cuda.device_count():
-            raise InputError(
-                f"device {str(resolved)!r} asked for; there are {torch.cuda.device_count()}"
-            )
-        return torch.device("cuda", resolved.index or 0)
-    return resolved
-
-
 def _one_of(what: str, value: object, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise InputError(f"{what} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
-
-
-def _entries(task: AnyTask, outputs: Sequence[str]) -> tuple[str, ...]:
-    """Names of the outputs that a task reads."""
-    entry = outputs[0] if task.entry is None else task.entry
-    names: tuple[str, ...] = (entry,)
-    if isinstance(task, Gaussian) and task.log_variance is not None:
-        names = (entry, task.log_variance)
-    for name in names:
-        if name not in outputs:
-            raise InputError(
-                f"the model has no output {name!r}; it has {', '.join(map(repr, outputs))}"
-            )
-    return names
 
 
 def _rows(inputs: Mapping[str, Tensor]) -> int:
@@ -440,7 +391,7 @@ def _rows(inputs: Mapping[str, Tensor]) -> int:
 
 
 def _fold(estimate: Estimator, run: Run, start: int, stop: int) -> None:
-    with torch.no_grad(), _input_errors():
+    with torch.no_grad(), lookup_errors():
         estimate.update(run.samples(start, stop))
 
 

@@ -6,6 +6,7 @@ are never sniffed: whether an output holds logits or probabilities is said, not 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -104,3 +105,20 @@ def resolve(task: str | Task) -> AnyTask:
         raise InputError(
             f"task must be one of {expected}, or an object of mcdrop.tasks; got {task!r}"
         ) from None
+
+
+def entries(task: AnyTask, outputs: Sequence[str]) -> tuple[str, ...]:
+    """Names of the model outputs that a task reads, out of those there are.
+
+    Raises:
+        InputError: the task names an output that the model does not have.
+    """
+    entry = outputs[0] if task.entry is None else task.entry
+    names: tuple[str, ...] = (entry,)
+    if isinstance(task, Gaussian) and task.log_variance is not None:
+        names = (entry, task.log_variance)
+    for name in names:
+        if name not in outputs:
+            known = ", ".join(map(repr, outputs))
+            raise InputError(f"the model has no output {name!r}; it has {known}")
+    return names

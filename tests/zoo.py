@@ -200,7 +200,7 @@ class Noise(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth, written with `bernoulli_` (timm) or with `rand` and `floor_` (transformers)."""
+    """Stochastic depth: `bernoulli_` as in timm, or `rand` and `floor_` as in transformers."""
 
     def __init__(self, *, floor: bool) -> None:
         super().__init__()

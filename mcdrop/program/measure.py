@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mcdrop.program.execute import Executable
+from mcdrop.program.folded import rnn_shapes
 from mcdrop.program.graph import Graph, Node
-from mcdrop.program.kernels import KERNELS, NOISE_SHAPES, rnn_shapes
+from mcdrop.program.kernels import KERNELS, NOISE_SHAPES
 
 META = torch.device("meta")
 # torch keeps state of the process while it exports, or decomposes operations on the meta device.

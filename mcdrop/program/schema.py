@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast, get_args
 
 import torch
@@ -114,3 +115,14 @@ def _check_tensor(spec: TensorSpec, tensor: Tensor) -> None:
                 f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:10]))}"
                 f"{' and others' if len(rows) > 10 else ''}: drop or impute them"
             )
+
+
+@contextmanager
+def lookup_errors() -> Iterator[None]:
+    """Turn an index out of range, which only running the model can find, into an InputError."""
+    try:
+        yield
+    except IndexError as error:
+        raise InputError(
+            f"an integer input is outside of what the model can look up: {error}"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ def _logits(*shape: int, seed: int = 0) -> Tensor:
     return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _fold(task: str | tasks.Task, *outputs: Tensor, chunks: tuple[int, ...] = ()) -> mcdrop.Prediction:
+def _fold(
+    task: str | tasks.Task, *outputs: Tensor, chunks: tuple[int, ...] = ()
+) -> mcdrop.Prediction:
     estimate = estimator(tasks.resolve(task))
     sizes = chunks or (outputs[0].shape[0],)
     for parts in zip(*(torch.split(out, list(sizes)) for out in outputs), strict=True):
@@ -50,7 +53,9 @@ def test_classification_equals_the_reference(chunks: tuple[int, ...]) -> None:
     assert got["samples"].tolist() == [SAMPLES] * ROWS
 
 
-@pytest.mark.parametrize(("dim", "shape"), [(1, (CLASSES, 3, 2)), (2, (6, CLASSES)), (-1, (6, CLASSES))])
+@pytest.mark.parametrize(
+    ("dim", "shape"), [(1, (CLASSES, 3, 2)), (2, (6, CLASSES)), (-1, (6, CLASSES))]
+)
 def test_the_class_axis_may_be_anywhere(dim: int, shape: tuple[int, ...]) -> None:
     logits = _logits(SAMPLES, ROWS, *shape)
     got = _fold(tasks.Classification(dim=dim), logits, chunks=(20, 3)).fields()
@@ -114,7 +119,9 @@ def test_gaussian_splits_the_variance(layout: str) -> None:
     torch.testing.assert_close(got.epistemic, mean.var(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got.aleatoric, log_variance.exp().mean(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got.variance, got.epistemic + got.aleatoric)
-    torch.testing.assert_close(got.standard_error, (mean.var(0) / SAMPLES).sqrt(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        got.standard_error, (mean.var(0) / SAMPLES).sqrt(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_an_odd_gaussian_output_is_refused() -> None:
@@ -165,7 +172,9 @@ def test_variance_survives_a_large_mean() -> None:
     """E[x²] - E[x]² would lose all digits here."""
     values = 1e4 + torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
     moments = Moments.of(values[:300]).merge(Moments.of(values[300:]))
-    torch.testing.assert_close(moments.variance(), values.double().var(0).float(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        moments.variance(), values.double().var(0).float(), rtol=1e-3, atol=0
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -173,7 +182,7 @@ def test_variance_survives_a_large_mean() -> None:
 def test_merging_in_any_order_equals_one_pass(cuts: list[int], seed: int) -> None:
     logits = _logits(SAMPLES, 2, 3, seed=seed)
     edges = [0, *sorted(set(cuts)), SAMPLES]
-    parts = [logits[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [logits[a:b] for a, b in pairwise(edges)]
     order = np.random.default_rng(seed).permutation(len(parts))
     total = estimator(tasks.resolve("classification"))
     for index in order:
