@@ -51,4 +51,4 @@ docker-test: setup ## Build and run the Dockerfile with buildah, no daemon neede
 	$(BIN)/python -m pytest tests/docker -m docker
 
 clean: ## Remove what make made
-	rm -rf $(VENV) $(MODELS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MODELS) .docker-test .mypy_cache .pytest_cache .ruff_cache .hypothesis

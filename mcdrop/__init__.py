@@ -1,7 +1,12 @@
 """Monte Carlo dropout for any PyTorch model: predictions with their uncertainty."""
 
-from mcdrop import tasks
-from mcdrop.capture import Audit, Finding, audit, capture
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 from mcdrop.errors import (
     ArtifactError,
     CaptureError,
@@ -9,10 +14,14 @@ from mcdrop.errors import (
     McdropError,
     NoStochasticSiteError,
 )
-from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
-from mcdrop.predictor import MCDropout, load
-from mcdrop.program import Manifest, Program, Site
 from mcdrop.version import __version__
+
+if TYPE_CHECKING:
+    from mcdrop import tasks
+    from mcdrop.capture import Audit, Finding, audit, capture
+    from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
+    from mcdrop.predictor import MCDropout, load
+    from mcdrop.program import Manifest, Program, Site
 
 __all__ = [
     "ArtifactError",
@@ -35,3 +44,47 @@ __all__ = [
     "load",
     "tasks",
 ]
+
+# torch takes more than a second to import: what needs it is imported at first use
+_HOMES = {
+    "Audit": "capture",
+    "Finding": "capture",
+    "audit": "capture",
+    "ClassificationPrediction": "prediction",
+    "Prediction": "prediction",
+    "RegressionPrediction": "prediction",
+    "MCDropout": "predictor",
+    "load": "predictor",
+    "Manifest": "program",
+    "Program": "program",
+    "Site": "program",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "tasks":
+        return import_module("mcdrop.tasks")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"mcdrop.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Root(ModuleType):
+    """Keeps `mcdrop.capture` the function: importing the package of that name would shadow it."""
+
+    @property
+    def capture(self) -> Any:
+        return import_module("mcdrop.capture").capture
+
+    @capture.setter
+    def capture(self, package: ModuleType) -> None:
+        """The import system binds the package here; the function stays."""
+
+
+sys.modules[__name__].__class__ = _Root

@@ -80,11 +80,24 @@ def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _NoProbes(logging.Filter):
+    """Keeps health checks that succeed, several a minute, out of the access log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether uvicorn's record (address, method, path, version, status) is to be written."""
+        if not isinstance(record.args, tuple) or len(record.args) != 5:
+            return True
+        path, status = str(record.args[2]), record.args[4]
+        return "/health/" not in path or status != 200
+
+
 def _log_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"no_probes": {"()": _NoProbes}},
         "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "loggers": {"uvicorn.access": {"filters": ["no_probes"]}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
     }

@@ -64,6 +64,8 @@ def save(path: Path, program: Program, manifest: Manifest, *, overwrite: bool = 
         (aside / GRAPH).write_bytes(graph)
         tensors = {name: w.detach().to("cpu").contiguous() for name, w in program.weights.items()}
         save_file(tensors, aside / WEIGHTS)
+        # safetensors writes for the owner alone; a server is often another user
+        (aside / WEIGHTS).chmod((aside / GRAPH).stat().st_mode & 0o777)
         files = Files(graph=_sha256(aside / GRAPH), weights=_sha256(aside / WEIGHTS))
         complete = manifest.model_copy(update={"files": files})
         (aside / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -33,6 +33,7 @@ def test_round_trip_is_exact(name: str, tmp_path: Path) -> None:
     path = mc.save(tmp_path / name / "1", name=name, samples=5, seed=9)
     again = mcdrop.load(path)
     assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
+    assert len({file.stat().st_mode for file in path.iterdir()}) == 1
     assert again.program.graph == mc.program.graph
     assert again.program.sites == mc.program.sites
     assert again.program.inputs == mc.program.inputs

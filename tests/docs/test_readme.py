@@ -1,0 +1,258 @@
+"""Every block of the README is executed, and what it shows is what comes out.
+
+`EXECUTED` says how each block is dealt with; a block that it does not know fails the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BIN = ROOT / ".venv" / "bin"
+
+# By the beginning of the block: the test that executes it, or compares with it.
+EXECUTED = {
+    "make serve": "test_make_serve_answers",
+    "make test": "test_make_test_runs_the_tests",
+    ".venv/bin/mcdrop demo --request digits": "test_the_predict_example_answers_as_shown",
+    '{"id"': "test_the_predict_example_answers_as_shown",
+    "curl -s http://127.0.0.1:8000/v2": "test_the_infer_example_answers_as_shown",
+    '{"model_name"': "test_the_infer_example_answers_as_shown",
+    "import torch": "test_the_library_example_runs_as_shown",
+    "print(mcdrop.audit": "test_the_library_example_runs_as_shown",
+    "Sequential:": "test_the_library_example_runs_as_shown",
+    "# nets.py": "test_bring_your_own_model",
+    "mcdrop audit": "test_bring_your_own_model",
+    "mcdrop predict": "test_bring_your_own_model",
+    "docker build": "test_the_docker_commands_are_those_that_are_proven",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    language: str
+    text: str
+
+
+def _blocks() -> list[Block]:
+    return [Block(language, text) for language, text in BLOCK.findall(README)]
+
+
+def _block(start: str) -> str:
+    found = [block.text for block in _blocks() if block.text.startswith(start)]
+    assert len(found) == 1, f"{len(found)} blocks start with {start!r}"
+    return found[0]
+
+
+def test_every_block_is_executed() -> None:
+    for block in _blocks():
+        known = [start for start in EXECUTED if block.text.startswith(start)]
+        assert len(known) == 1, f"no test executes the block:\n{block.text}"
+        assert EXECUTED[known[0]] in globals()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    port: int
+
+    def run(self, command: str) -> Any:
+        """A command of the README against this server, its answer read as JSON."""
+        command = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
+        result = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return json.loads(result.stdout)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(port: int, process: subprocess.Popen[str], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server stopped"
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer,
+        ):
+            if answer.status == 200:
+                return
+        time.sleep(0.2)
+    pytest.fail(f"not ready within {seconds} s")
+
+
+@contextlib.contextmanager
+def _serving(command: str, cwd: Path, seconds: float) -> Iterator[Server]:
+    port = _free_port()
+    environment = {**os.environ, "MCDROP_PORT": str(port), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        ["bash", "-c", command], cwd=cwd, env=environment, start_new_session=True, text=True
+    )
+    try:
+        _wait_until_ready(port, process, seconds)
+        yield Server(port)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """`make serve`, as the README has it."""
+    with _serving(_block("make serve"), ROOT, seconds=600) as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_make_serve_answers(server: Server) -> None:
+    models = server.run("curl -s http://127.0.0.1:8000/v1/models")
+    assert {model["name"] for model in models["models"]} == {"digits", "diabetes"}
+
+
+@pytest.mark.slow
+def test_the_predict_example_answers_as_shown(server: Server) -> None:
+    got = server.run(_block(".venv/bin/mcdrop demo --request digits"))
+    shown = json.loads(_block('{"id"'))
+    _same_shape(got, shown)
+    assert got["outputs"]["label"] == shown["outputs"]["label"]
+    # training on another processor gives another model, nearly as good
+    assert max(got["outputs"]["mean"][0]) == pytest.approx(
+        max(shown["outputs"]["mean"][0]), abs=0.2
+    )
+
+
+@pytest.mark.slow
+def test_the_infer_example_answers_as_shown(server: Server) -> None:
+    got = server.run(_block("curl -s http://127.0.0.1:8000/v2"))
+    shown = json.loads(_block('{"model_name"'))
+    _same_shape(got, shown)
+    for ours, theirs in zip(got["outputs"], shown["outputs"], strict=True):
+        assert ours["name"] == theirs["name"]
+    assert got["outputs"][0]["data"][0] == pytest.approx(shown["outputs"][0]["data"][0], rel=0.3)
+
+
+@pytest.mark.slow
+def test_noise_is_less_certain_than_digits_over_http(server: Server) -> None:
+    """What the README says below the example, on all test digits against noise."""
+    import torch
+
+    from mcdrop.demo.data import digits
+
+    images, truths = digits().test
+    noise = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    real = server_predict(server, images.tolist())
+    odd = server_predict(server, noise.tolist())
+    for score in ("mutual_information", "entropy"):
+        assert _mean(odd[score]) > 5 * _mean(real[score])
+    labels = [int(label) for label in real["label"]]
+    right = [guess == truth for guess, truth in zip(labels, truths.tolist(), strict=True)]
+    assert sum(right) / len(right) >= 0.97
+    for score in ("mutual_information", "entropy"):
+        by_right = {
+            flag: _mean([s for s, r in zip(real[score], right, strict=True) if r is flag])
+            for flag in (True, False)
+        }
+        assert by_right[False] > 2 * by_right[True]
+
+
+def server_predict(server: Server, rows: list[Any]) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}/v1/models/digits/predict",
+        json.dumps({"inputs": rows}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        outputs: dict[str, Any] = json.load(answer)["outputs"]
+        return outputs
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _same_shape(a: Any, b: Any) -> None:
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            _same_shape(a[key], b[key])
+    if isinstance(a, list):
+        assert len(a) == len(b)
+        for left, right in zip(a, b, strict=True):
+            _same_shape(left, right)
+
+
+def test_make_test_runs_the_tests() -> None:
+    """CI runs the command itself (this very run); here: it is the test runner on this folder."""
+    command = ["make", "--dry-run", *_block("make test").split()[1:]]
+    plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-m pytest tests mcdrop service" in plan
+
+
+def test_the_library_example_runs_as_shown() -> None:
+    namespace: dict[str, Any] = {}
+    exec(_block("import torch"), namespace)
+    p = namespace["p"]
+    shapes = [list(t.shape) for t in (p.mean, p.entropy, p.mutual_information)]
+    assert shapes == [[8, 3], [8], [8]]
+    shown = _block("import torch").splitlines()[-1].split("# ")[1]
+    assert shown == ", ".join(map(str, shapes))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(_block("print(mcdrop.audit"), namespace)
+    assert [line.rstrip() for line in printed.getvalue().splitlines()] == [
+        line.rstrip() for line in _block("Sequential:").splitlines()
+    ]
+
+
+@pytest.mark.slow
+def test_bring_your_own_model(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(_block("# nets.py"))
+    (tmp_path / "rows.csv").write_text("5.1,3.5,1.4,0.2\n6.2,2.9,4.3,1.3\n")
+    *commands, serve = _block("mcdrop audit").strip().splitlines()
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    for command in (*commands, _block("mcdrop predict")):
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=environment, check=True
+        )
+    assert len((tmp_path / "answers.csv").read_text().strip().splitlines()) == 3
+    with _serving(serve, tmp_path, seconds=60) as server:
+        models = server.run("curl -s http://127.0.0.1:8000/v1/models")
+    assert [model["name"] for model in models["models"]] == ["iris"]
+
+
+def test_the_docker_commands_are_those_that_are_proven() -> None:
+    """`make docker-test` builds and runs the image; here: the flags are those of the Dockerfile."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for argument in re.findall(r"--build-arg (\w+)=", _block("docker build")):
+        assert re.search(rf"^ARG {argument}\b", dockerfile, re.MULTILINE), argument
+    assert "EXPOSE 8000" in dockerfile
+    assert "/models" in dockerfile
+    for line in _block("docker build").splitlines():
+        subprocess.run(["bash", "-nc", line], check=True)
