@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mcdrop.capture import capture
 from mcdrop.capture.example import Ranges, make_example
 from mcdrop.capture.probe import evaluated
-from mcdrop.engine import BatchedEngine, EagerEngine, Engine, LoopEngine, Run
+from mcdrop.engine import BatchedEngine, EagerEngine, Engine, Job, LoopEngine, Run
 from mcdrop.errors import ArtifactError, InputError, NoStochasticSiteError
 from mcdrop.estimate import Estimator, estimator
 from mcdrop.prediction import Prediction
@@ -140,6 +140,7 @@ class MCDropout:
         *,
         samples: int | None = None,
         seed: int | None = None,
+        first_row: int = 0,
         progress: Progress | None = None,
     ) -> Prediction:
         """Summarise `samples` stochastic passes.
@@ -149,6 +150,8 @@ class MCDropout:
             samples: how many; the artifact's default, or 64.
             seed: of the mask stream; the artifact's default, or 0. The same seed gives the same
                 answer whatever other rows are in the batch.
+            first_row: number of the first row. Independent masks are keyed by the row's number, so
+                pass it when a table is predicted in parts.
             progress: called with (done, total) in row-samples after each chunk.
 
         Returns:
@@ -157,24 +160,25 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        inputs, samples, seed = self._checked(x, samples, seed)
-        rows = _rows(inputs)
-        plan = self._engine.plan(inputs)
+        job = self._job(x, samples, seed, first_row)
         parts = []
-        for first in range(0, rows, plan.rows):
-            numbers = range(first, min(first + plan.rows, rows))
-            run = self._open(inputs, seed, numbers)
-            estimate = estimator(self.task)
-            for start in range(0, samples, plan.samples):
-                stop = min(start + plan.samples, samples)
-                _fold(estimate, run, start, stop)
+        for rows in job.row_chunks():
+            run, estimate = self._open(job, rows), estimator(self.task)
+            for chunk in job.sample_chunks(job.plan.samples):
+                _fold(estimate, run, chunk)
                 if progress is not None:
-                    progress(first * samples + len(numbers) * stop, rows * samples)
+                    done = rows.start * job.samples + len(rows) * chunk.stop
+                    progress(done, job.rows * job.samples)
             parts.append(estimate.prediction())
         return _joined(parts)
 
     def stream(
-        self, x: Inputs, *, samples: int | None = None, seed: int | None = None
+        self,
+        x: Inputs,
+        *,
+        samples: int | None = None,
+        seed: int | None = None,
+        first_row: int = 0,
     ) -> Iterator[Prediction]:
         """Partial predictions after each block of samples; the last one is that of `predict`.
 
@@ -182,52 +186,37 @@ class MCDropout:
             x: as for `predict`.
             samples: as for `predict`.
             seed: as for `predict`.
+            first_row: as for `predict`.
 
         Raises:
             InputError: an input does not fit the model.
         """
-        inputs, samples, seed = self._checked(x, samples, seed)
-        rows = _rows(inputs)
-        plan = self._engine.plan(inputs)
-        opened = [
-            (
-                self._open(inputs, seed, range(first, min(first + plan.rows, rows))),
-                estimator(self.task),
-            )
-            for first in range(0, rows, plan.rows)
-        ]
-        block = min(_STREAM_BLOCK, plan.samples)
-        return self._partials(opened, samples, block)
+        job = self._job(x, samples, seed, first_row)
+        opened = [(self._open(job, rows), estimator(self.task)) for rows in job.row_chunks()]
+        return _partials(opened, job.sample_chunks(min(_STREAM_BLOCK, job.plan.samples)))
 
-    def _partials(
-        self, opened: Sequence[tuple[Run, Estimator]], samples: int, block: int
-    ) -> Iterator[Prediction]:
-        for start in range(0, samples, block):
-            for run, estimate in opened:
-                _fold(estimate, run, start, min(start + block, samples))
-            yield _joined([estimate.prediction() for _, estimate in opened])
-
-    def sample(self, x: Inputs, *, samples: int = 10, seed: int | None = None) -> Tensor:
+    def sample(
+        self, x: Inputs, *, samples: int = 10, seed: int | None = None, first_row: int = 0
+    ) -> Tensor:
         """The task's output entry of each sample, no link applied: `[S, B, ...]`.
 
         Args:
             x: as for `predict`.
             samples: how many; all of them are held in memory.
             seed: as for `predict`.
+            first_row: as for `predict`.
 
         Raises:
             InputError: an input does not fit the model.
         """
-        inputs, samples, seed = self._checked(x, samples, seed)
-        rows = _rows(inputs)
-        plan = self._engine.plan(inputs)
+        job = self._job(x, samples, seed, first_row)
         columns = []
-        for first in range(0, rows, plan.rows):
-            run = self._open(inputs, seed, range(first, min(first + plan.rows, rows)))
-            with torch.no_grad():
+        for rows in job.row_chunks():
+            run = self._open(job, rows)
+            with torch.no_grad(), lookup_errors():
                 chunks = [
-                    run.samples(start, min(start + plan.samples, samples))[0]
-                    for start in range(0, samples, plan.samples)
+                    run.samples(chunk.start, chunk.stop)[0]
+                    for chunk in job.sample_chunks(job.plan.samples)
                 ]
             columns.append(torch.cat(chunks))
         return torch.cat(columns, 1)
@@ -329,20 +318,31 @@ class MCDropout:
         self._eager = engine
         return engine
 
-    def _checked(
-        self, x: Inputs, samples: int | None, seed: int | None
-    ) -> tuple[dict[str, Tensor], int, int]:
+    def _job(self, x: Inputs, samples: int | None, seed: int | None, first_row: int) -> Job:
         defaults = Defaults() if self.manifest is None else self.manifest.defaults
         samples = defaults.samples if samples is None else samples
         seed = defaults.seed if seed is None else seed
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
             raise InputError(f"samples must be a positive integer; got {samples!r}")
-        return checked(self.inputs, x, self.device), samples, seed
+        if isinstance(first_row, bool) or not isinstance(first_row, int) or first_row < 0:
+            raise InputError(f"first_row must be a natural number; got {first_row!r}")
+        inputs = checked(self.inputs, x, self.device)
+        return Job(inputs, samples, seed, first_row, self._engine.plan(inputs))
 
-    def _open(self, inputs: Mapping[str, Tensor], seed: int, rows: range) -> Run:
-        part = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
+    def _open(self, job: Job, rows: range) -> Run:
+        part = {name: tensor[rows.start : rows.stop] for name, tensor in job.inputs.items()}
+        numbers = range(job.first_row + rows.start, job.first_row + rows.stop)
         with torch.no_grad(), lookup_errors():
-            return self._engine.open(part, seed, rows)
+            return self._engine.open(part, job.seed, numbers)
+
+
+def _partials(
+    opened: Sequence[tuple[Run, Estimator]], chunks: Iterator[range]
+) -> Iterator[Prediction]:
+    for chunk in chunks:
+        for run, estimate in opened:
+            _fold(estimate, run, chunk)
+        yield _joined([estimate.prediction() for _, estimate in opened])
 
 
 def load(
@@ -386,13 +386,9 @@ def _one_of(what: str, value: object, allowed: Sequence[str]) -> None:
         raise InputError(f"{what} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
-def _rows(inputs: Mapping[str, Tensor]) -> int:
-    return next(iter(inputs.values())).shape[0]
-
-
-def _fold(estimate: Estimator, run: Run, start: int, stop: int) -> None:
+def _fold(estimate: Estimator, run: Run, chunk: range) -> None:
     with torch.no_grad(), lookup_errors():
-        estimate.update(run.samples(start, stop))
+        estimate.update(run.samples(chunk.start, chunk.stop))
 
 
 def _joined(parts: Sequence[Prediction]) -> Prediction:

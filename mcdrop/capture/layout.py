@@ -8,7 +8,7 @@ one row of the example and looking at which elements of the site's operand chang
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from mcdrop.capture.sites import Found
 from mcdrop.errors import CaptureError
 from mcdrop.program.graph import Graph, Ref
 from mcdrop.program.program import Program
-from mcdrop.program.site import BatchLayout
+from mcdrop.program.site import BatchLayout, Site
 
 # Two numbers of rows that no other axis of a model is likely to be multiples of.
 _FEW, _MANY = 7, 11
@@ -45,28 +45,10 @@ def place(program: Program, found: Sequence[Found], example: Example) -> list[Pl
     """
     few, many = (_noise_shapes(program, example, rows) for rows in (_FEW, _MANY))
     other = _noise_shapes(program, example, _FEW, resized=True) if example.ranges else few
-    placed = []
-    folded: list[int] = []
-    for i, site in enumerate(program.sites):
-        a, b = few[site.mask], many[site.mask]
-        moving = [axis for axis, (m, n) in enumerate(zip(a, b, strict=True)) if m != n]
-        if len(moving) > 1 or (moving and a[moving[0]] % _FEW):
-            raise CaptureError(
-                f"site {site.name!r} has noise of shape {list(a)} for {_FEW} rows and {list(b)} "
-                f"for {_MANY}: its rows cannot be told apart. Leave it out with `sites=`, or use "
-                'engine="eager"'
-            )
-        dim = moving[0] if moving else None
-        free = [m != n for m, n in zip(a, other[site.mask], strict=True)]
-        shape = [None if f else size for size, f in zip(a, free, strict=True)]
-        layout = None
-        if dim is not None:
-            around = a[dim] // _FEW
-            shape[dim] = None if free[dim] else around
-            layout = BatchLayout(dim, 1, folded=free[dim] or around > 1)
-            if layout.folded:
-                folded.append(i)
-        placed.append(Placed(tuple(shape), layout))
+    placed = [
+        _axis(site, *(shapes[site.mask] for shapes in (few, many, other))) for site in program.sites
+    ]
+    folded = [i for i, where in enumerate(placed) if where.layout and where.layout.folded]
     orders = _orders(
         program,
         [found[i] for i in folded],
@@ -77,8 +59,32 @@ def place(program: Program, found: Sequence[Found], example: Example) -> list[Pl
     for i, outer in zip(folded, orders, strict=True):
         layout = placed[i].layout
         assert layout is not None
-        placed[i] = Placed(placed[i].shape, BatchLayout(layout.dim, outer, folded=True))
+        placed[i] = replace(placed[i], layout=replace(layout, outer=outer))
     return placed
+
+
+def _axis(
+    site: Site, few: tuple[int, ...], many: tuple[int, ...], other: tuple[int, ...]
+) -> Placed:
+    """Which axis of a site's noise holds the rows: the one that differs between `few` and `many`.
+
+    Axes that differ between `few` and `other`, the same rows at other sizes, are free.
+    """
+    moving = [axis for axis, (a, b) in enumerate(zip(few, many, strict=True)) if a != b]
+    if len(moving) > 1 or (moving and few[moving[0]] % _FEW):
+        raise CaptureError(
+            f"site {site.name!r} has noise of shape {list(few)} for {_FEW} rows and {list(many)} "
+            f"for {_MANY}: its rows cannot be told apart. Change that part of the model, or use "
+            'engine="eager"'
+        )
+    free = [a != b for a, b in zip(few, other, strict=True)]
+    shape = [None if f else size for size, f in zip(few, free, strict=True)]
+    if not moving:
+        return Placed(tuple(shape), None)
+    dim = moving[0]
+    around = few[dim] // _FEW
+    shape[dim] = None if free[dim] else around
+    return Placed(tuple(shape), BatchLayout(dim, 1, folded=free[dim] or around > 1))
 
 
 def _noise_shapes(

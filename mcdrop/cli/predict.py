@@ -83,6 +83,7 @@ def predict(
                 inputs,
                 samples=samples,
                 seed=seed,
+                first_row=start,
                 progress=_shifted(update, start * count, work),
             )
             writer.write(_fields(prediction, manifest, interval))

@@ -3,7 +3,8 @@
 from mcdrop.engine.batched import BatchedEngine
 from mcdrop.engine.eager import EagerEngine
 from mcdrop.engine.engine import Engine, Run
+from mcdrop.engine.job import Job
 from mcdrop.engine.loop import LoopEngine
 from mcdrop.engine.plan import Plan
 
-__all__ = ["BatchedEngine", "EagerEngine", "Engine", "LoopEngine", "Plan", "Run"]
+__all__ = ["BatchedEngine", "EagerEngine", "Engine", "Job", "LoopEngine", "Plan", "Run"]

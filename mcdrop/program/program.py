@@ -21,7 +21,7 @@ from mcdrop.program.schema import dtype_of
 from mcdrop.program.site import Site
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """A model as an immutable graph with named sites. Made by `capture` or read from an artifact.
 

@@ -56,7 +56,8 @@ class Store:
         arguments += [f"--build-arg={name}={value}" for name, value in build_args.items()]
         # HEALTHCHECK is a notion of Docker's format, which OCI's does not have
         self.buildah(
-            "bud", "--isolation", "chroot", "--layers", "--force-rm", "--format", "docker", "--tag", IMAGE,
+            "bud", "--isolation", "chroot", "--layers", "--force-rm", "--format", "docker",
+            "--tag", IMAGE,
             f"--secret=id=pip.conf,src={secret}", f"--build-arg=BASE_IMAGE={BASE}", *arguments,
             source, timeout=3000,
         )  # fmt: skip
