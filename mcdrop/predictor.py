@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mcdrop.capture import capture
 from mcdrop.capture.example import Ranges, make_example
 from mcdrop.capture.probe import evaluated
-from mcdrop.engine import BatchedEngine, EagerEngine, Engine, Job, LoopEngine, Run
+from mcdrop.engine import BatchedEngine, EagerEngine, Engine, Job, LoopEngine, Run, require_variance
 from mcdrop.errors import ArtifactError, InputError, NoStochasticSiteError
 from mcdrop.estimate import Estimator, estimator
 from mcdrop.prediction import Prediction
@@ -95,6 +95,7 @@ class MCDropout:
         if engine == "eager":
             self._engine: Engine = self._open_eager(model, example_inputs, sites, dynamic_axes)
             return
+        example = None
         if isinstance(model, Program):
             if example_inputs is not None or sites is not None or dynamic_axes is not None:
                 raise InputError(
@@ -107,10 +108,13 @@ class MCDropout:
                     "example_inputs is needed to trace a module: a tensor, a tuple or a dict"
                 )
             program = capture(model, example_inputs, sites=sites, dynamic_axes=dynamic_axes)
+            example = make_example(model, example_inputs, dynamic_axes)
         names = entries(self.task, [spec.name for spec in program.outputs])
         program = program.select(*names).to(self.device)
         program.require_rows()
         program.require_sites()
+        if example is not None:
+            require_variance(program, checked(program.inputs, example.tensors, self.device))
         self._program = program
         self.inputs: tuple[TensorSpec, ...] = program.inputs
         if engine == "loop":

@@ -6,5 +6,15 @@ from mcdrop.engine.engine import Engine, Run
 from mcdrop.engine.job import Job
 from mcdrop.engine.loop import LoopEngine
 from mcdrop.engine.plan import Plan
+from mcdrop.engine.variance import require_variance
 
-__all__ = ["BatchedEngine", "EagerEngine", "Engine", "Job", "LoopEngine", "Plan", "Run"]
+__all__ = [
+    "BatchedEngine",
+    "EagerEngine",
+    "Engine",
+    "Job",
+    "LoopEngine",
+    "Plan",
+    "Run",
+    "require_variance",
+]

@@ -215,6 +215,21 @@ def test_no_site_is_its_own_error(engine: str) -> None:
         mcdrop.MCDropout(net, torch.zeros(1, 4), task="regression", engine=engine)
 
 
+@pytest.mark.parametrize("p", [0.001, 0.5])
+def test_sites_that_make_no_difference_are_refused(p: float) -> None:
+    class Nullified(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.drop, self.factor = nn.Dropout(p), factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.factor * self.drop(x)
+
+    with pytest.raises(mcdrop.NoStochasticSiteError, match=r"'drop'.*make no difference"):
+        mcdrop.MCDropout(Nullified(0.0), torch.ones(2, 4), task="regression")
+    mcdrop.MCDropout(Nullified(1.0), torch.ones(2, 4), task="regression")
+
+
 def test_an_output_that_no_site_reaches_is_refused() -> None:
     class TwoHeads(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
