@@ -11,21 +11,32 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from mcdrop.arguments import integer, one_of
 from mcdrop.capture import capture
 from mcdrop.capture.example import Ranges, make_example
 from mcdrop.capture.probe import evaluated
-from mcdrop.engine import BatchedEngine, EagerEngine, Engine, Job, LoopEngine, Run, require_variance
+from mcdrop.engine import (
+    BatchedEngine,
+    EagerEngine,
+    Engine,
+    Job,
+    LoopEngine,
+    OneRow,
+    Run,
+    require_variance,
+)
 from mcdrop.errors import ArtifactError, InputError, NoStochasticSiteError
 from mcdrop.estimate import Estimator, estimator
 from mcdrop.prediction import Prediction
 from mcdrop.program import Manifest, Program, TensorSpec, artifact
 from mcdrop.program.device import resolve_device
-from mcdrop.program.manifest import Defaults, Files
+from mcdrop.program.manifest import UNKNOWN, Defaults, first
 from mcdrop.program.schema import Inputs, checked, lookup_errors
 from mcdrop.sampling import Masks
-from mcdrop.tasks import AnyTask, Task, entries, resolve
+from mcdrop.tasks import AnyTask, Task, check_outputs, entries, resolve
 from mcdrop.version import __version__
 
 EngineName = Literal["auto", "loop", "batched", "eager"]
@@ -45,8 +56,8 @@ class MCDropout:
         masks: `"shared"` gives all rows of a sample the same masks: a sample is one function;
             `"independent"` gives each row its own.
         sampling: `"iid"`, independent samples.
-        engine: `"auto"` (batched), `"loop"` (the oracle), `"batched"`, or `"eager"` for modules
-            that cannot be traced.
+        engine: `"auto"` (batched, or loop where vmap cannot take the model), `"loop"` (the oracle),
+            `"batched"`, or `"eager"` for modules that cannot be traced.
         device: where to compute.
         memory_budget: bytes that the tensors of a chunk may take.
         sites: patterns of the sites to sample; all by default.
@@ -79,13 +90,10 @@ class MCDropout:
         sites: str | Sequence[str] | None = None,
         dynamic_axes: Ranges | None = None,
     ) -> None:
-        _one_of("masks", masks, ("shared", "independent"))
-        _one_of("sampling", sampling, ("iid",))
-        _one_of("engine", engine, ("auto", "loop", "batched", "eager"))
-        if memory_budget < 1:
-            raise InputError(
-                f"memory_budget must be a positive number of bytes; got {memory_budget}"
-            )
+        one_of("masks", masks, ("shared", "independent"))
+        one_of("sampling", sampling, ("iid",))
+        one_of("engine", engine, ("auto", "loop", "batched", "eager"))
+        memory_budget = integer("memory_budget (bytes)", memory_budget, 1)
         self.task: AnyTask = resolve(task)
         self.masks: Masks = masks
         self.device = resolve_device(device)
@@ -111,16 +119,16 @@ class MCDropout:
             example = make_example(model, example_inputs, dynamic_axes)
         names = entries(self.task, [spec.name for spec in program.outputs])
         program = program.select(*names).to(self.device)
+        check_outputs(self.task, [spec.shape for spec in program.outputs])
         program.require_rows()
         program.require_sites()
         if example is not None:
             require_variance(program, checked(program.inputs, example.tensors, self.device))
         self._program = program
         self.inputs: tuple[TensorSpec, ...] = program.inputs
-        if engine == "loop":
-            self._engine = LoopEngine(program, masks)
-        else:
-            self._engine = BatchedEngine(program, masks, memory_budget)
+        batched = BatchedEngine(program, masks, memory_budget)
+        looped = engine == "loop" or (engine == "auto" and not batched.works())
+        self._engine = LoopEngine(program, masks, memory_budget) if looped else batched
 
     @property
     def program(self) -> Program:
@@ -174,6 +182,7 @@ class MCDropout:
                     done = rows.start * job.samples + len(rows) * chunk.stop
                     progress(done, job.rows * job.samples)
             parts.append(estimate.prediction())
+            del run  # or its trunk would be held while the next one is made
         return _joined(parts)
 
     def stream(
@@ -195,9 +204,22 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        job = self._job(x, samples, seed, first_row)
-        opened = [(self._open(job, rows), estimator(self.task)) for rows in job.row_chunks()]
-        return _partials(opened, job.sample_chunks(min(_STREAM_BLOCK, job.plan.samples)))
+        return self._partials(self._job(x, samples, seed, first_row))
+
+    def _partials(self, job: Job) -> Iterator[Prediction]:
+        chunks = list(job.row_chunks())
+        estimates = [estimator(self.task) for _ in chunks]
+        # of one chunk the trunk is kept; of several it is made again for each block, as memory
+        # would grow with the rows
+        kept = self._open(job, chunks[0]) if len(chunks) == 1 else None
+        for block in job.sample_chunks(_STREAM_BLOCK):
+            for rows, estimate in zip(chunks, estimates, strict=True):
+                run = kept or self._open(job, rows)
+                for start in range(block.start, block.stop, job.plan.samples):
+                    stop = min(start + job.plan.samples, block.stop)
+                    _fold(estimate, run, range(start, stop))
+                del run
+            yield _joined([estimate.prediction() for estimate in estimates])
 
     def sample(
         self, x: Inputs, *, samples: int = 10, seed: int | None = None, first_row: int = 0
@@ -231,12 +253,17 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        inputs = checked(self.inputs, x, self.device)
+        job = self._job(x, 1, 0, 0)
         with torch.no_grad(), lookup_errors():
             if self._eager is not None:
-                return self._eager.deterministic(inputs)[0]
-            program = self.program
-            return program.run_deterministic(inputs)[program.outputs[0].name]
+                return self._eager.deterministic(job.inputs)[0]
+            name = self.program.outputs[0].name
+            parts = []
+            for rows in job.row_chunks():
+                part, alone = self._part(job, rows)
+                output = self.program.run_deterministic(part)[name]
+                parts.append(output[:1] if alone else output)
+            return torch.cat(parts)
 
     def save(
         self,
@@ -274,12 +301,6 @@ class MCDropout:
             InputError: a field does not fit.
         """
         program = self.program
-        made = {
-            "mcdrop": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        }
         try:
             manifest = Manifest(
                 name=name,
@@ -292,14 +313,12 @@ class MCDropout:
                 sites=artifact.site_specs(program),
                 defaults=Defaults(samples=samples, seed=seed, masks=self.masks),
                 metrics=dict(metrics or {}),
-                provenance={**made, **(provenance or {})},
-                files=Files(graph="0" * 64, weights="0" * 64),
+                provenance={**_made_with(), **(provenance or {})},
+                files=UNKNOWN,
             )
-        except ValueError as error:
-            raise InputError(f"the artifact's manifest would not be valid: {error}") from None
-        count = manifest.class_count()
-        if classes is not None and count is not None and len(classes) != count:
-            raise InputError(f"the model has {count} classes; got {len(classes)} names")
+        except ValidationError as error:
+            raise InputError(f"the artifact's manifest is not valid: {first(error)}") from None
+        manifest.check_classes()
         return artifact.save(Path(path), program, manifest, overwrite=overwrite)
 
     def _open_eager(
@@ -326,27 +345,37 @@ class MCDropout:
         defaults = Defaults() if self.manifest is None else self.manifest.defaults
         samples = defaults.samples if samples is None else samples
         seed = defaults.seed if seed is None else seed
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise InputError(f"samples must be a positive integer; got {samples!r}")
-        if isinstance(first_row, bool) or not isinstance(first_row, int) or first_row < 0:
-            raise InputError(f"first_row must be a natural number; got {first_row!r}")
+        samples = integer("samples", samples, 1)
+        seed = integer("seed", seed, 0)
+        first_row = integer("first_row", first_row, 0)
         inputs = checked(self.inputs, x, self.device)
         return Job(inputs, samples, seed, first_row, self._engine.plan(inputs))
 
     def _open(self, job: Job, rows: range) -> Run:
-        part = {name: tensor[rows.start : rows.stop] for name, tensor in job.inputs.items()}
-        numbers = range(job.first_row + rows.start, job.first_row + rows.stop)
+        part, alone = self._part(job, rows)
+        numbers = [job.first_row + row for row in rows]
         with torch.no_grad(), lookup_errors():
+            if alone:
+                return OneRow(self._engine.open(part, job.seed, numbers * 2))
             return self._engine.open(part, job.seed, numbers)
 
+    def _part(self, job: Job, rows: range) -> tuple[dict[str, Tensor], bool]:
+        """Some rows of the inputs; one that the program does not take alone comes twice."""
+        part = {name: tensor[rows.start : rows.stop] for name, tensor in job.inputs.items()}
+        program = self._program
+        alone = len(rows) == 1 and program is not None and not program.takes_one_row
+        if alone:
+            part = {name: torch.cat((tensor, tensor)) for name, tensor in part.items()}
+        return part, alone
 
-def _partials(
-    opened: Sequence[tuple[Run, Estimator]], chunks: Iterator[range]
-) -> Iterator[Prediction]:
-    for chunk in chunks:
-        for run, estimate in opened:
-            _fold(estimate, run, chunk)
-        yield _joined([estimate.prediction() for _, estimate in opened])
+
+def _made_with() -> dict[str, str]:
+    return {
+        "mcdrop": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
 
 
 def load(
@@ -383,11 +412,6 @@ def load(
         raise ArtifactError(f"{path} holds a model without stochastic sites: {error}") from error
     mc.manifest = manifest
     return mc
-
-
-def _one_of(what: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise InputError(f"{what} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
 def _fold(estimate: Estimator, run: Run, chunk: range) -> None:

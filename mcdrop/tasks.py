@@ -122,3 +122,35 @@ def entries(task: AnyTask, outputs: Sequence[str]) -> tuple[str, ...]:
             known = ", ".join(map(repr, outputs))
             raise InputError(f"the model has no output {name!r}; it has {known}")
     return names
+
+
+def check_outputs(task: AnyTask, shapes: Sequence[tuple[int | None, ...]]) -> None:
+    """Check the shapes of the outputs that a task reads, batch axis first.
+
+    Raises:
+        InputError: the class axis is not there, or mean and log-variance cannot be told apart.
+    """
+    shape = list(shapes[0])
+    if isinstance(task, Classification):
+        if not -len(shape) < task.dim < len(shape) or task.dim == 0:
+            raise InputError(
+                f"the task's class axis is {task.dim}; the output {_axes(shape)} has axes 1 to "
+                f"{len(shape) - 1} behind the batch"
+            )
+    elif isinstance(task, Gaussian) and task.log_variance is not None:
+        if shape != list(shapes[1]):
+            raise InputError(
+                f"mean and log-variance must have one shape; got {_axes(shape)} and "
+                f"{_axes(list(shapes[1]))}"
+            )
+    elif isinstance(task, Gaussian) and (len(shape) < 2 or (shape[-1] or 0) % 2):
+        raise InputError(
+            "a gaussian task with one output takes mean and log-variance as the halves of its last "
+            f"axis; the output is {_axes(shape)}. Name the second output with "
+            "tasks.Gaussian(entry=…, log_variance=…)"
+        )
+
+
+def _axes(shape: Sequence[int | None]) -> str:
+    sizes = ["B", *("*" if size is None else str(size) for size in shape[1:])]
+    return f"[{', '.join(sizes)}]"

@@ -8,17 +8,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mcdrop.capture.convert import convert
+from mcdrop.capture.convert import EAGER, convert
 from mcdrop.capture.example import Example, Ranges, make_example
 from mcdrop.capture.layout import place
 from mcdrop.capture.probe import probe as run_probe
-from mcdrop.capture.python_random import preserved
-from mcdrop.capture.sites import Found, find, name_all, select
+from mcdrop.capture.sites import describe, select
 from mcdrop.capture.trace import Trace, trace
-from mcdrop.errors import InputError
+from mcdrop.errors import CaptureError, InputError, McdropError
 from mcdrop.program.graph import Graph
 from mcdrop.program.manifest import TensorSpec
 from mcdrop.program.program import Program
+from mcdrop.program.randomness import UnsupportedRandomnessError, find
 from mcdrop.program.schema import dtype_name
 from mcdrop.program.site import Site
 
@@ -60,11 +60,19 @@ def capture(
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module; got {type(model).__name__}")
     example = make_example(model, example_inputs, dynamic_axes)
-    with preserved():
-        traced = trace(model, example)
+    traced = trace(model, example)
+    try:
         program = _described(traced, example, sites)
-        if probe:
-            run_probe(program, model, example, python_random=traced.python_random)
+    except McdropError:
+        raise
+    # a graph that torch could trace may still be one that no other part of torch can handle
+    except Exception as error:
+        raise CaptureError(
+            f"{type(model).__name__} was traced, but its graph cannot be used: "
+            f"{type(error).__name__}: {str(error)[:200]}. {EAGER}"
+        ) from error
+    if probe:
+        run_probe(program, model, example, python_random=traced.python_random)
     return program
 
 
@@ -72,32 +80,17 @@ def _described(traced: Trace, example: Example, patterns: str | Sequence[str] | 
     """The program of a trace, each site with its shape and the place of its rows."""
     graph, weights = convert(traced, tuple(example.tensors))
     device = next(iter(weights.values()), next(iter(example.tensors.values()))).device
-    found = find(graph)
-    provisional = _program(graph, _provisional(found), example, weights, device)
+    try:
+        found = find(graph)
+    except UnsupportedRandomnessError as error:
+        raise CaptureError(f"{error}, or {EAGER}") from None
+    provisional = _program(graph, describe(found), example, weights, device)
     placed = place(provisional, found, example)
     sites = [
         replace(site, shape=where.shape, layout=where.layout)
         for site, where in zip(provisional.sites, placed, strict=True)
     ]
     return _program(graph, select(sites, patterns), example, weights, device)
-
-
-def _provisional(found: Sequence[Found]) -> tuple[Site, ...]:
-    """Sites that know what they are, not yet where their rows are."""
-    return tuple(
-        Site(
-            name=name,
-            kind=f.kind,
-            p=f.p,
-            shape=(),
-            law=f.law,
-            node=f.node.name,
-            index=index,
-            layer=f.layer,
-            threshold=f.threshold,
-        )
-        for index, (name, f) in enumerate(zip(name_all(found), found, strict=True))
-    )
 
 
 def _program(

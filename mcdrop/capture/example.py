@@ -85,6 +85,11 @@ def make_example(
     if isinstance(inputs, Mapping):
         named, by_keyword = dict(inputs), True
     else:
+        if not isinstance(inputs, Tensor | Sequence):
+            raise InputError(
+                "example_inputs must be a tensor, a tuple or a dict of tensors; got "
+                f"{type(inputs).__name__}"
+            )
         values = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
         named = dict(zip(_parameter_names(model, len(values)), values, strict=True))
         by_keyword = False
@@ -131,7 +136,13 @@ def _check_ranges(named: Mapping[str, Tensor], ranges: Ranges) -> None:
         if name not in named:
             raise InputError(f"dynamic_axes names {name!r}; the inputs are {sorted(named)}")
         shape = named[name].shape
-        for axis, (low, high) in axes.items():
+        for axis, bounds in axes.items():
+            if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+                raise InputError(
+                    f"dynamic_axes of {name!r} bounds axis {axis} by {bounds!r}; expected a pair, "
+                    "such as (1, 512)"
+                )
+            low, high = bounds
             if not 0 < axis < len(shape):
                 raise InputError(
                     f"dynamic_axes of {name!r} names axis {axis}; it has 1 to {len(shape) - 1} "

@@ -7,7 +7,8 @@ advanced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -141,3 +142,10 @@ def means(law: str, keep: float, like: Tensor) -> Tensor:
         "exponential": 1.0 - 2.718281828459045**-1,
     }
     return torch.full_like(like, value[law], dtype=torch.float32)
+
+
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """No gradients, and no inference tensors, whose operations a dispatch mode does not see."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from mcdrop.capture.example import Example
-from mcdrop.capture.sites import Found
 from mcdrop.errors import CaptureError
 from mcdrop.program.graph import Graph, Ref
 from mcdrop.program.program import Program
+from mcdrop.program.randomness import Found
 from mcdrop.program.site import BatchLayout, Site
 
 # Two numbers of rows that no other axis of a model is likely to be multiples of.
@@ -71,7 +71,8 @@ def _axis(
     Axes that differ between `few` and `other`, the same rows at other sizes, are free.
     """
     moving = [axis for axis, (a, b) in enumerate(zip(few, many, strict=True)) if a != b]
-    if len(moving) > 1 or (moving and few[moving[0]] % _FEW):
+    linear = all(few[axis] * _MANY == many[axis] * _FEW for axis in moving)
+    if len(moving) > 1 or not linear:
         raise CaptureError(
             f"site {site.name!r} has noise of shape {list(few)} for {_FEW} rows and {list(many)} "
             f"for {_MANY}: its rows cannot be told apart. Change that part of the model, or use "
@@ -106,7 +107,7 @@ def _orders(
         return []
     names = [_operand(f) for f in found]
     base = example.with_rows(_FEW)
-    changed = {name: _changed(tensor) for name, tensor in base.items()}
+    changed = {name: changed_row(tensor) for name, tensor in base.items()}
     before, after = (_operands(program, names, values) for values in (base, changed))
     orders = []
     for one, name, shape, where in zip(found, names, shapes, placed, strict=True):
@@ -152,16 +153,18 @@ def _operands(
     return {name: found.get(name, blank) for name in names}
 
 
-def _changed(tensor: Tensor) -> Tensor:
+def changed_row(tensor: Tensor) -> Tensor:
     """The tensor with its second row changed to something else that is valid."""
     changed = tensor.clone()
     row = changed[1]
     if row.is_floating_point():
         ramp = torch.linspace(0.5, 1.5, max(row.numel(), 1), dtype=row.dtype).reshape(row.shape)
         changed[1] = row * 1.37 + ramp.to(row.device)
-    elif row.dtype != torch.bool:
+    elif row.dtype == torch.bool:
+        changed[1] = ~row
+    else:
         low, high = tensor.amin(), tensor.amax()
-        changed[1] = torch.where(row < high, row + 1, low if low < high else row)
+        changed[1] = torch.where(row < high, row + 1, low) if low < high else row + 1
     return changed
 
 
@@ -169,8 +172,14 @@ def _order(moved: Tensor, shape: tuple[int, ...], placed: Placed) -> int | None:
     layout = placed.layout
     assert layout is not None
     around = shape[layout.dim] // _FEW
-    if moved.ndim <= layout.dim or moved.shape[layout.dim] != shape[layout.dim] or not moved.any():
-        return 1  # nothing to see: the usual order, rows slowest
+    comparable = moved.ndim > layout.dim and moved.shape[layout.dim] == shape[layout.dim]
+    if around == 1 or not comparable:
+        return 1  # noise without an operand to look at: rows slowest, as usual
+    if not moved.any():
+        raise CaptureError(
+            "changing one row of the example changed nothing at a site, so the order of its rows "
+            "cannot be seen: pass example inputs as the model really gets them (not all zeros)"
+        )
     others = [axis for axis in range(moved.ndim) if axis != layout.dim]
     line = moved.any(dim=others) if others else moved
     fits = [

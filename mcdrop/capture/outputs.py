@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from mcdrop.capture.python_random import preserved
 from mcdrop.errors import CaptureError
 
 
@@ -24,7 +26,11 @@ def flatten(value: Any) -> dict[str, Tensor]:
     """
     if isinstance(value, Tensor):
         return {"output": value}
-    return dict(_walk(value, ""))
+    pairs = list(_walk(value, ""))
+    named = dict(pairs)
+    if len(named) != len(pairs):
+        raise CaptureError(f"two outputs of the model have the same name: {[n for n, _ in pairs]}")
+    return named
 
 
 def _walk(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
@@ -46,20 +52,28 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one forward pass showed: names of its tensors, and whether it drew Python randomness."""
+
+    outputs: tuple[str, ...]
+    python_random: bool
+
+
 class NamedOutputs(nn.Module):
     """A module that takes positional tensors and returns only the tensors of another's output.
 
     Args:
         model: the module to call.
         keywords: names to pass the tensors by; `None` passes them by position.
-        report: told the tensors' names at every call (export puts attributes back after a trace).
+        report: told of every call (export puts attributes back after a trace).
     """
 
     def __init__(
         self,
         model: nn.Module,
         keywords: tuple[str, ...] | None,
-        report: Callable[[tuple[str, ...]], None],
+        report: Callable[[Call], None],
     ) -> None:
         super().__init__()
         self.model = model
@@ -72,15 +86,17 @@ class NamedOutputs(nn.Module):
         Raises:
             CaptureError: there is no tensor in the output.
         """
-        if self._keywords is None:
-            value = self.model(*args)
-        else:
-            value = self.model(**dict(zip(self._keywords, args, strict=True)))
+        with preserved() as moved:
+            if self._keywords is None:
+                value = self.model(*args)
+            else:
+                value = self.model(**dict(zip(self._keywords, args, strict=True)))
+            drew = moved()
         tensors = flatten(value)
         if not tensors:
             raise CaptureError(
                 f"{type(self.model).__name__}.forward returned {type(value).__name__} without a "
                 "tensor in it; return a tensor, a tuple or a dict of tensors"
             )
-        self._report(tuple(tensors))
+        self._report(Call(tuple(tensors), drew))
         return tuple(tensors.values())

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop.capture.example import Example
-from mcdrop.capture.intercept import Intercept, means
+from mcdrop.capture.intercept import Intercept, means, plain_tensors
+from mcdrop.capture.layout import changed_row
 from mcdrop.capture.outputs import flatten
+from mcdrop.capture.python_random import preserved
 from mcdrop.capture.trace import monte_carlo_copy
 from mcdrop.errors import CaptureError
 from mcdrop.program.program import Program
@@ -22,7 +24,7 @@ _TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 5e-2, torch.float64: 1e-8}
 def evaluated(model: nn.Module, example: Example) -> dict[str, Tensor]:
     """Outputs of a copy of the module in evaluation mode, any noise of its own at its mean."""
     duplicate = monte_carlo_copy(model).eval()
-    with torch.no_grad(), Intercept(means):
+    with plain_tensors(), preserved(), Intercept(means):
         return flatten(example.call(duplicate))
 
 
@@ -42,6 +44,7 @@ def probe(program: Program, model: nn.Module, example: Example, *, python_random
     with torch.no_grad():
         inputs = {name: tensor.to(program.device) for name, tensor in example.tensors.items()}
         got = program.run_deterministic(inputs)
+    _check_rows(program, example)
     shared = [name for name in got if name in expected]
     worst, where = 0.0, ""
     for name in shared:
@@ -60,6 +63,27 @@ def probe(program: Program, model: nn.Module, example: Example, *, python_random
             f"than dropout. {_cause(program, python_random=python_random)} "
             'Make that part depend on neither, or use engine="eager"'
         )
+
+
+def _check_rows(program: Program, example: Example) -> None:
+    """Raise if changing one row of the example changes another row's output."""
+    base = {name: t.to(program.device) for name, t in example.with_rows(3).items()}
+    changed = {name: changed_row(tensor) for name, tensor in base.items()}
+    try:
+        with torch.no_grad():
+            before, after = program.run_deterministic(base), program.run_deterministic(changed)
+    except (IndexError, RuntimeError):
+        return  # the changed row is not one that the model can take: nothing is known
+    for name, one in before.items():
+        if one.ndim == 0 or one.shape[0] != 3:
+            continue
+        other = after[name]
+        if max(_relative_error(other[i], one[i]) for i in (0, 2)) > 1e-3:
+            raise CaptureError(
+                f"changing one row of the example changes the output {name!r} of other rows: the "
+                "model mixes rows, so an answer would depend on what shares its batch. Normalise "
+                "with running statistics, or within a row"
+            )
 
 
 def _relative_error(got: Tensor, expected: Tensor) -> float:

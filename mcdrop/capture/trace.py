@@ -18,8 +18,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from mcdrop.capture.example import Example
-from mcdrop.capture.outputs import NamedOutputs
-from mcdrop.capture.python_random import preserved
+from mcdrop.capture.outputs import Call, NamedOutputs
 from mcdrop.errors import CaptureError
 from mcdrop.program.measure import TRACING
 
@@ -41,6 +40,15 @@ _DROPOUTS: Mapping[Any, str] = MappingProxyType(
 )
 
 
+# vmap has no rule for recurrent cells: they are taken apart.
+_CELLS = (
+    aten.lstm_cell.default,
+    aten.gru_cell.default,
+    aten.rnn_tanh_cell.default,
+    aten.rnn_relu_cell.default,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """A functional exported program.
@@ -57,7 +65,7 @@ class Trace:
 
 
 def monte_carlo_copy(model: nn.Module) -> nn.Module:
-    """A copy of the module tree in Monte Carlo mode, sharing every tensor with the original.
+    """A copy of the module tree in Monte Carlo mode, sharing its parameters with the original.
 
     Everything is in training mode but Batch- and InstanceNorm, whose statistics must not move.
 
@@ -69,8 +77,8 @@ def monte_carlo_copy(model: nn.Module) -> nn.Module:
         held = (*module.parameters(recurse=False), *module.buffers(recurse=False))
         attributes = (v for v in vars(module).values() if isinstance(v, Tensor))
         for value in (*held, *attributes):
-            keep = value if isinstance(value, nn.Parameter) else value.detach()
-            shared[id(value)] = keep
+            # what a forward pass may write into is copied
+            shared[id(value)] = value if isinstance(value, nn.Parameter) else value.detach().clone()
     try:
         duplicate: nn.Module = copy.deepcopy(model, shared)
     except Exception as error:  # user code runs here; the cause is passed on
@@ -91,21 +99,22 @@ def trace(model: nn.Module, example: Example) -> Trace:
     Raises:
         CaptureError: it cannot be traced; the message names the cause.
     """
-    with TRACING, preserved() as drew, warnings.catch_warnings(), torch.no_grad():
+    with TRACING, warnings.catch_warnings(), torch.no_grad():
         # torch's own, about how modules are built and about its deprecations: not the caller's
         warnings.simplefilter("ignore")
-        names: list[tuple[str, ...]] = []
+        calls: list[Call] = []
         keywords = tuple(example.tensors) if example.by_keyword else None
-        wrapped = NamedOutputs(monte_carlo_copy(model), keywords, names.append)
+        wrapped = NamedOutputs(monte_carlo_copy(model), keywords, calls.append)
         try:
             exported = _export(wrapped, example)
             _shield(exported.graph_module)
-            exported = exported.run_decompositions({})
+            table = torch.export.default_decompositions()
+            exported = exported.run_decompositions({op: table[op] for op in _CELLS})
         except CaptureError:
             raise
         except Exception as error:  # anything may come out of user code and torch
             raise CaptureError(_explain(model, error)) from error
-        return Trace(exported, names[-1], drew())
+        return Trace(exported, calls[-1].outputs, calls[-1].python_random)
 
 
 def _export(wrapped: NamedOutputs, example: Example) -> ExportedProgram:

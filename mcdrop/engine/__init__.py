@@ -2,7 +2,7 @@
 
 from mcdrop.engine.batched import BatchedEngine
 from mcdrop.engine.eager import EagerEngine
-from mcdrop.engine.engine import Engine, Run
+from mcdrop.engine.engine import Engine, OneRow, Run
 from mcdrop.engine.job import Job
 from mcdrop.engine.loop import LoopEngine
 from mcdrop.engine.plan import Plan
@@ -14,6 +14,7 @@ __all__ = [
     "Engine",
     "Job",
     "LoopEngine",
+    "OneRow",
     "Plan",
     "Run",
     "require_variance",

@@ -12,7 +12,10 @@ from torch import Tensor
 from mcdrop.engine.plan import Footprint, Plan, footprint
 from mcdrop.program.execute import Executable
 from mcdrop.program.program import Program
+from mcdrop.program.schema import dtype_of
 from mcdrop.sampling import MaskBank, Masks, MaskStream
+
+_REMEMBERED = 1024  # shapes of input whose footprints are kept
 
 
 class BatchedEngine:
@@ -55,9 +58,29 @@ class BatchedEngine:
         held.update(zip(program.split.boundary, boundary, strict=True))
         return BatchedRun(self._tail, held, bank, tuple(rows))
 
+    def works(self) -> bool:
+        """Whether vmap can take the tail, tried on two rows of zeros and two samples."""
+        program = self._program
+        inputs = {
+            spec.name: torch.zeros(
+                (2, *spec.smallest()), dtype=dtype_of(spec.dtype), device=program.device
+            )
+            for spec in program.inputs
+        }
+        try:
+            with torch.no_grad():
+                self.open(inputs, 0, range(2)).samples(0, 2)
+        except (RuntimeError, NotImplementedError):
+            return False
+        except IndexError:
+            return True  # zeros are not what the model takes; vmap had no objection so far
+        return True
+
     def _footprint(self, inputs: Mapping[str, Tensor]) -> Footprint:
         key = tuple(tuple(tensor.shape[1:]) for tensor in inputs.values())
         if key not in self._footprints:
+            if len(self._footprints) >= _REMEMBERED:
+                self._footprints.clear()
             self._footprints[key] = footprint(self._program, inputs, self._masks)
         return self._footprints[key]
 

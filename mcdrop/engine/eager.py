@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mcdrop.capture.example import Example
-from mcdrop.capture.intercept import Draw, Intercept, means
+from mcdrop.capture.intercept import Draw, Intercept, means, plain_tensors
 from mcdrop.capture.outputs import flatten
 from mcdrop.capture.trace import monte_carlo_copy
 from mcdrop.engine.plan import Plan
@@ -30,8 +30,9 @@ _FEW, _MANY = 2, 3
 class EagerEngine:
     """Runs the module once for each sample.
 
-    Sites are told apart by their order; where rows are folded into another axis, they are taken to
-    vary slowest. Rates of hand-written masks are not known.
+    Sites are told apart by their order, so a draw whose result is not used shifts those behind it.
+    Where rows are folded into another axis, they are taken to vary slowest. Rates of hand-written
+    masks are not known.
 
     Args:
         module: what to sample; it is copied, never changed.
@@ -47,6 +48,10 @@ class EagerEngine:
     ) -> None:
         self._sampled = monte_carlo_copy(module)
         self._evaluated = monte_carlo_copy(module).eval()
+        self._buffers = {
+            copied: [(buffer, buffer.clone()) for buffer in copied.buffers()]
+            for copied in (self._sampled, self._evaluated)
+        }
         self._example = example
         self._outputs = tuple(outputs)
         self._masks: Masks = masks
@@ -70,17 +75,20 @@ class EagerEngine:
 
     def deterministic(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """The outputs in evaluation mode, any noise of its own at its mean."""
-        with torch.no_grad(), Intercept(means):
+        with plain_tensors(), Intercept(means):
             return self._pick(self._evaluated, inputs)
 
     def sample(self, inputs: Mapping[str, Tensor], draw: Draw) -> tuple[Tensor, ...]:
         """The outputs of one stochastic pass."""
         device = next(iter(inputs.values())).device
-        with torch.no_grad(), _plain_kernels(device), Intercept(draw):
+        with plain_tensors(), _plain_kernels(device), Intercept(draw):
             return self._pick(self._sampled, inputs)
 
     def _pick(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        named = flatten(self._example.call(module, inputs))
+        plain = {n: t.clone() if t.is_inference() else t for n, t in inputs.items()}
+        for buffer, kept in self._buffers[module]:
+            buffer.copy_(kept)  # a pass may move it; each starts from the same state
+        named = flatten(self._example.call(module, plain))
         return tuple(named[name] for name in self._outputs)
 
     def _record(self, rows: int) -> list[_Seen]:

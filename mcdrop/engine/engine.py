@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -16,6 +17,17 @@ class Run(Protocol):
     def samples(self, start: int, stop: int) -> tuple[Tensor, ...]:
         """Outputs of samples `start` to `stop - 1`, each `[S, B, ...]`, in the program's order."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class OneRow:
+    """The first row of a run, for models that do not take one row alone."""
+
+    run: Run
+
+    def samples(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Outputs of samples `start` to `stop - 1`, each `[S, 1, ...]`."""
+        return tuple(output[:, :1] for output in self.run.samples(start, stop))
 
 
 class Engine(Protocol):

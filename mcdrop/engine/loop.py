@@ -20,18 +20,22 @@ class LoopEngine:
     Args:
         program: what to sample.
         masks: shared across rows or independent.
+        memory_budget: bytes that the tensors of a pass may take.
     """
 
     name = "loop"
 
-    def __init__(self, program: Program, masks: Masks) -> None:
+    def __init__(self, program: Program, masks: Masks, memory_budget: int = 1 << 30) -> None:
         self._program = program
         self._masks: Masks = masks
+        self._budget = memory_budget
         self._executable = Executable(program.stochastic, program.device)
 
     def plan(self, inputs: Mapping[str, Tensor]) -> Plan:
-        """All rows, one sample at a time."""
-        return Plan(next(iter(inputs.values())).shape[0], 1)
+        """As many rows as fit the budget, one sample at a time."""
+        rows = next(iter(inputs.values())).shape[0]
+        cost = footprint(self._program, inputs, self._masks)
+        return Plan(cost.plan(rows, self._budget, self._program.device).rows, 1)
 
     def open(self, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]) -> LoopRun:
         """Remember the rows."""

@@ -39,6 +39,7 @@ class Footprint:
     Attributes:
         shapes: shape of each enabled site's mask, the batch taken out.
         trunk_bytes: peak of the trunk, per row.
+        boundary_bytes: what the trunk leaves for the tail, per row.
         tail_bytes: peak of the tail, per row and sample.
         mask_bytes: masks of one sample that all rows share.
         row_mask_bytes: masks of one sample, for each row, where masks are independent.
@@ -46,13 +47,15 @@ class Footprint:
 
     shapes: tuple[tuple[int, ...], ...]
     trunk_bytes: int
+    boundary_bytes: int
     tail_bytes: int
     mask_bytes: int
     row_mask_bytes: int
 
     def plan(self, rows: int, budget: int, device: torch.device) -> Plan:
         """The largest chunks whose tensors stay within `budget` bytes."""
-        per_row = max(self.trunk_bytes, self.tail_bytes + self.row_mask_bytes, 1)
+        sampled = self.boundary_bytes + self.tail_bytes + self.row_mask_bytes
+        per_row = max(self.trunk_bytes, sampled, 1)
         fitting = max(1, min(rows, budget // per_row))
         per_sample = (self.tail_bytes + self.row_mask_bytes) * fitting + self.mask_bytes
         limit = min(budget, _CPU_WORKING_SET) if device.type == "cpu" else budget
@@ -73,7 +76,8 @@ def footprint(program: Program, inputs: Mapping[str, Tensor], masks: Masks) -> F
             row += size
         else:
             shared += size
-    return Footprint(shapes, trunk.peak // _ROWS, tail.peak // _ROWS, shared, row)
+    held = sum(value.nbytes for value in trunk.outputs.values() if isinstance(value, Tensor))
+    return Footprint(shapes, trunk.peak // _ROWS, held // _ROWS, tail.peak // _ROWS, shared, row)
 
 
 def _mask_shape(site: Site, noise: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -13,13 +13,14 @@ from mcdrop.errors import NoStochasticSiteError
 from mcdrop.program.program import Program
 from mcdrop.program.site import Law, Site
 
-_SAMPLES = 4
+# Few samples at a bold rate, and at a mild one for outputs that a bold rate would leave at zero.
+_RATES, _SAMPLES = (0.5, 0.1), 8
 
 
 def require_variance(program: Program, inputs: Mapping[str, Tensor]) -> None:
     """Raise unless samples on an example differ.
 
-    Every rate is taken as one half, so that a small one is not mistaken for none.
+    Rates are taken as one half and one tenth, so that a small one is not mistaken for none.
 
     Args:
         program: with at least one enabled site.
@@ -28,11 +29,14 @@ def require_variance(program: Program, inputs: Mapping[str, Tensor]) -> None:
     Raises:
         NoStochasticSiteError: all samples are the same.
     """
-    bold = replace(program, sites=tuple(_bold(site) for site in program.sites))
-    with torch.no_grad():
-        run = LoopEngine(bold, "shared").open(inputs, 0, range(len(next(iter(inputs.values())))))
-        outputs = run.samples(0, _SAMPLES)
-    if all(torch.equal(sample, output[0]) for output in outputs for sample in output[1:]):
+    rows = range(len(next(iter(inputs.values()))))
+    samples: list[tuple[Tensor, ...]] = []
+    for rate in _RATES:
+        sites = tuple(_at_rate(site, rate) for site in program.sites)
+        with torch.no_grad():
+            run = LoopEngine(replace(program, sites=sites), "shared").open(inputs, 0, rows)
+            samples.append(run.samples(0, _SAMPLES))
+    if all(_same(torch.cat(outputs)) for outputs in zip(*samples, strict=True)):
         names = ", ".join(repr(site.name) for site in program.active)
         raise NoStochasticSiteError(
             f"the model's sites ({names}) make no difference to its output on the example: every "
@@ -40,7 +44,11 @@ def require_variance(program: Program, inputs: Mapping[str, Tensor]) -> None:
         )
 
 
-def _bold(site: Site) -> Site:
+def _same(samples: Tensor) -> bool:
+    return all(torch.equal(sample, samples[0]) for sample in samples[1:])
+
+
+def _at_rate(site: Site, rate: float) -> Site:
     if site.law.kind != "bernoulli" or site.p == 1.0:
         return site
-    return replace(site, law=Law("bernoulli", 0.5, site.law.scale))
+    return replace(site, law=Law("bernoulli", rate, site.law.scale))

@@ -66,6 +66,11 @@ class RegressionEstimator:
         if isinstance(self._task, Regression):
             return wide[0], None
         if len(wide) == 2:
+            if wide[0].shape != wide[1].shape:
+                raise InputError(
+                    f"mean and log-variance must have one shape; got {list(wide[0].shape[1:])} and "
+                    f"{list(wide[1].shape[1:])}"
+                )
             return wide[0], wide[1].exp()
         size = wide[0].shape[-1]
         if wide[0].ndim < 3 or size % 2:

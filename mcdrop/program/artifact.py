@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import torch
 from pydantic import ValidationError
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from mcdrop.errors import ArtifactError
 from mcdrop.program.codec import decode, encode, parse
-from mcdrop.program.manifest import Files, Manifest, SiteSpec
+from mcdrop.program.manifest import DType, Files, Manifest, SiteSpec, first
 from mcdrop.program.program import Program
 from mcdrop.program.verify import verify
 
@@ -57,6 +58,13 @@ def save(path: Path, program: Program, manifest: Manifest, *, overwrite: bool = 
         raise ArtifactError(
             f"{path} exists already; publish under the next version number, or pass overwrite=True"
         )
+    if path.exists() and not _is_artifact(path):
+        raise ArtifactError(
+            f"{path} is not an artifact, so it is not replaced; name a folder of its own, such as "
+            "models/NAME/VERSION"
+        )
+    for name, weight in program.weights.items():
+        _check_weight(name, weight)
     graph = encode(program.graph, program.sites)
     aside = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
@@ -75,6 +83,19 @@ def save(path: Path, program: Program, manifest: Manifest, *, overwrite: bool = 
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return path
+
+
+def _is_artifact(path: Path) -> bool:
+    """Whether a folder holds an artifact and nothing else."""
+    return path.is_dir() and {file.name for file in path.iterdir()} == {GRAPH, WEIGHTS, MANIFEST}
+
+
+def _check_weight(name: str, weight: Tensor) -> None:
+    dtype = str(weight.dtype).removeprefix("torch.")
+    if dtype not in get_args(DType):
+        raise ArtifactError(f"weight {name!r} is {dtype}; an artifact holds {get_args(DType)}")
+    if weight.is_floating_point() and weight.isnan().any():
+        raise ArtifactError(f"weight {name!r} has NaN in it; the model is broken")
 
 
 def _publish(aside: Path, path: Path) -> None:
@@ -110,9 +131,10 @@ def load(path: Path, device: torch.device) -> tuple[Program, Manifest]:
             f"{path} is not a folder; an artifact holds {MANIFEST}, {GRAPH}, {WEIGHTS}"
         )
     manifest = read_manifest(path)
-    _verify(_file(path, GRAPH, _MAX_GRAPH), manifest.files.graph)
-    _verify(_file(path, WEIGHTS, None), manifest.files.weights)
-    graph, sites = decode(_file(path, GRAPH, _MAX_GRAPH).read_bytes())
+    data = _file(path, GRAPH, _MAX_GRAPH).read_bytes()
+    _compare(hashlib.sha256(data).hexdigest(), manifest.files.graph, path / GRAPH)
+    _compare(_sha256(_file(path, WEIGHTS, None)), manifest.files.weights, path / WEIGHTS)
+    graph, sites = decode(data)
     weights = _weights(_file(path, WEIGHTS, None), graph.weights)
     program = Program(graph, sites, manifest.inputs, manifest.outputs, weights)
     _check_agreement(program, manifest)
@@ -132,9 +154,7 @@ def read_manifest(path: Path) -> Manifest:
     except (ValidationError, RecursionError) as error:
         if isinstance(error, RecursionError):
             raise ArtifactError(f"{path / MANIFEST} is nested too deeply") from None
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise ArtifactError(f"{path / MANIFEST}: {where}: {first['msg']}") from None
+        raise ArtifactError(f"{path / MANIFEST}: {first(error)}") from None
 
 
 def _file(folder: Path, name: str, limit: int | None) -> Path:
@@ -160,8 +180,8 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _verify(path: Path, expected: str) -> None:
-    if _sha256(path) != expected:
+def _compare(found: str, expected: str, path: Path) -> None:
+    if found != expected:
         raise ArtifactError(
             f"{path} does not have the SHA-256 that {MANIFEST} declares: it is damaged or altered"
         )
@@ -176,8 +196,7 @@ def _weights(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
         odd = sorted(set(weights) ^ set(names))[:5]
         raise ArtifactError(f"{path} does not hold the weights that {GRAPH} names: {odd}")
     for name, weight in weights.items():
-        if weight.is_floating_point() and weight.isnan().any():
-            raise ArtifactError(f"{path}: weight {name!r} has NaN in it; the model is broken")
+        _check_weight(name, weight)
     return weights
 
 

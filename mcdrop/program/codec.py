@@ -214,7 +214,7 @@ def _site(entry: dict[str, Any], graph: Graph) -> Site:
         kind in get_args(Kind)
         and law.get("kind") in ("bernoulli", "uniform", "normal")
         and node in graph
-        and (threshold is None or threshold in graph)
+        and (threshold is None or (isinstance(threshold, str) and threshold in graph))
         and all(size is None or (isinstance(size, int) and 0 <= size < 2**31) for size in shape)
         and (entry.get("p") is None or _is_rate(entry["p"]))
     )

@@ -17,6 +17,8 @@ def resolve_device(device: torch.device | str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError:
         raise InputError(f"device must be like 'cpu' or 'cuda:0'; got {device!r}") from None
+    if resolved.type not in ("cpu", "cuda"):
+        raise InputError(f"device must be like 'cpu' or 'cuda:0'; got {device!r}")
     if resolved.type == "cuda":
         if not torch.cuda.is_available():
             raise InputError(

@@ -43,13 +43,19 @@ class _FoldedAttention(torch.autograd.Function):
             _batched_first(arg, dim, samples)
             for arg, dim in zip(args[:3], in_dims[:3], strict=True)
         )
-        bias = args[3]
+        bias = None if args[3] is None else _batched_first(args[3], in_dims[3], samples)
+        rank = max(t.ndim for t in (query, key, value))
+        if rank == 3:  # no batch axis: a row of one, or samples would attend to each other
+            parts = [t if t is None else t.unsqueeze(1) for t in (query, key, value, bias)]
+            dims = tuple(None if part is None else 0 for part in parts)
+            out, _ = _FoldedAttention.vmap(info, dims, *parts, *args[4:])
+            return out.squeeze(1), 0
+        rows = torch.broadcast_shapes(*(t.shape[1:2] for t in (query, key, value)))
+        folded = (t.expand(samples, *rows, *t.shape[2:]).flatten(0, 1) for t in (query, key, value))
         if bias is not None:  # [S, ..., L, M]: missing leading axes are put in behind S
-            bias = _batched_first(bias, in_dims[3], samples)
-            missing = query.ndim - bias.ndim
+            missing = rank - bias.ndim
             bias = bias.reshape(bias.shape[:1] + (1,) * missing + bias.shape[1:])
-            bias = bias.expand(*query.shape[:2], *bias.shape[2:]).flatten(0, 1)
-        folded = (tensor.flatten(0, 1) for tensor in (query, key, value))
+            bias = bias.expand(samples, *rows, *bias.shape[2:]).flatten(0, 1)
         out = _fold_attention(*folded, bias, *args[4:])
         return out.unflatten(0, (samples, -1)), 0
 

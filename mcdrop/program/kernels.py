@@ -136,6 +136,29 @@ def batch_norm(
     return ((x * factor.reshape(shape) + shift.reshape(shape)).to(x.dtype),)
 
 
+def weight_norm(direction: Tensor, size: Tensor, dim: int = 0) -> Tensor:
+    """Weight normalisation, `size * v / |v|`; ATen's kernel trusts the shape of `size` blindly."""
+    if dim == -1:  # ATen's way to say: over all of it
+        norm = torch.linalg.vector_norm(direction)
+    else:
+        others = [axis for axis in range(direction.ndim) if axis != dim % direction.ndim]
+        norm = torch.linalg.vector_norm(direction, dim=others or None, keepdim=True)
+    if size.numel() not in (1, norm.numel()):
+        raise ValueError("the operands of weight_norm do not fit together")
+    weight: Tensor = direction * (size / norm)
+    return weight
+
+
+def index_put(target: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """`torch.index_put`; a mask with one value is a `where`, which vmap can take."""
+    masked = len(indices) == 1 and indices[0].dtype == torch.bool
+    if masked and values.numel() == 1 and not accumulate:
+        mask = indices[0].reshape(indices[0].shape + (1,) * (target.ndim - indices[0].ndim))
+        return torch.where(mask, values.to(target.dtype).reshape(()), target)
+    put: Tensor = torch.ops.aten.index_put.default(target, indices, values, accumulate)
+    return put
+
+
 def slice_scatter(
     target: Tensor,
     source: Tensor,
@@ -155,6 +178,14 @@ def feature_shape(x: Tensor) -> tuple[int, ...]:
     return (*x.shape[:2], *(1 for _ in x.shape[2:]))
 
 
+def attention_shape(query: Tensor, key: Tensor) -> tuple[int, ...]:
+    """Shape of the attention weights, `[..., L, M]`; grouped keys count as the query's heads."""
+    leading, groups = tuple(query.shape[:-2]), tuple(key.shape[:-2])
+    if len(leading) > 1 and len(groups) == len(leading):
+        groups = (*groups[:-1], leading[-1])
+    return (*torch.broadcast_shapes(leading, groups), query.shape[-2], key.shape[-2])
+
+
 # For each kernel that reads a mask: the shape of the noise it lays over its operands.
 NOISE_SHAPES: Mapping[str, Callable[..., tuple[int, ...]]] = MappingProxyType(
     {
@@ -164,7 +195,7 @@ NOISE_SHAPES: Mapping[str, Callable[..., tuple[int, ...]]] = MappingProxyType(
         "mcdrop.alpha_features": lambda x, *_: feature_shape(x),
         "mcdrop.noise": lambda like, *_: tuple(like.shape),
         "mcdrop.bernoulli": lambda probability, *_: tuple(probability.shape),
-        "mcdrop.attention": lambda query, key, *_: (*query.shape[:-1], key.shape[-2]),
+        "mcdrop.attention": lambda query, key, *_: attention_shape(query, key),
     }
 )
 
@@ -181,6 +212,8 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.copy": lambda target, source: source.to(target.dtype).expand(target.shape),
         "mcdrop.batch_norm": batch_norm,
         "mcdrop.rnn": rnn,
+        "mcdrop.index_put": index_put,
+        "mcdrop.weight_norm": weight_norm,
         "mcdrop.slice_scatter": slice_scatter,
         "mcdrop.tuple": lambda *parts: parts,
     }

@@ -14,9 +14,9 @@ from types import MappingProxyType
 from mcdrop.program.graph import Arg, Graph, Node, Ref
 from mcdrop.program.lower_rnn import lower_rnn
 from mcdrop.program.means import MeanMasks
+from mcdrop.program.randomness import SDPA
 from mcdrop.program.site import Site
 
-SDPA = "aten.scaled_dot_product_attention.default"
 # What vmap cannot take, or takes slowly, and what stands in for it.
 _VMAPPABLE: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +24,8 @@ _VMAPPABLE: Mapping[str, str] = MappingProxyType(
         "aten._unsafe_view.default": "aten.reshape.default",
         "aten.copy.default": "mcdrop.copy",
         "aten._native_batch_norm_legit_no_training.default": "mcdrop.batch_norm",
+        "aten.index_put.default": "mcdrop.index_put",
+        "aten._weight_norm.default": "mcdrop.weight_norm",
         "aten.slice_scatter.default": "mcdrop.slice_scatter",
     }
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from mcdrop.tasks import AnyTask, Classification
+from mcdrop.errors import InputError
+from mcdrop.tasks import AnyTask, Classification, Gaussian, Regression
 
 SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -32,6 +33,14 @@ class TensorSpec(Record):
     dtype: DType
     shape: tuple[Annotated[int, Field(ge=0, lt=2**31)] | None, ...] = Field(max_length=16)
     ranges: dict[int, tuple[int, int]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> Self:
+        for axis, (low, high) in self.ranges.items():
+            free = 0 < axis < len(self.shape) and self.shape[axis] is None
+            if not free or not 1 <= low <= high:
+                raise ValueError(f"the range {low} to {high} does not fit axis {axis}")
+        return self
 
     def smallest(self) -> tuple[int, ...]:
         """Shape without the batch axis, every free axis at its lower bound (or 2)."""
@@ -66,6 +75,17 @@ class Files(Record):
     weights: SHA256
 
 
+# A manifest's file hashes before its files are written.
+UNKNOWN = Files(graph="0" * 64, weights="0" * 64)
+
+
+def first(error: ValidationError) -> str:
+    """The first complaint of pydantic's, in one line."""
+    complaint = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in complaint["loc"]) or "the document"
+    return f"{where}: {complaint['msg']}"
+
+
 class Manifest(Record):
     """Everything an artifact says about itself, checked on load.
 
@@ -88,6 +108,22 @@ class Manifest(Record):
     metrics: dict[Text, FiniteFloat] = Field(default_factory=dict)
     provenance: dict[Text, Text] = Field(default_factory=dict)
     files: Files
+
+    def check_classes(self) -> None:
+        """Raise unless the names of classes fit the model.
+
+        Raises:
+            InputError: there are too few or too many names, or the task has no classes.
+        """
+        if self.classes is None:
+            return
+        if isinstance(self.task, Regression | Gaussian):
+            raise InputError(
+                f"a {self.task.kind} model has no classes; got {len(self.classes)} names"
+            )
+        count = self.class_count()
+        if count is not None and len(self.classes) != count:
+            raise InputError(f"the model has {count} classes; got {len(self.classes)} names")
 
     def class_count(self) -> int | None:
         """Number of classes of the output entry; `None` where it is free or the task has none."""

@@ -16,6 +16,7 @@ from mcdrop.program.site import Site
 
 COMPARISONS = ("aten.lt.Scalar", "aten.le.Scalar", "aten.gt.Scalar", "aten.ge.Scalar")
 FLOOR = "aten.floor.default"
+_AND = ("aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default")
 _NOT = ("aten.logical_not.default", "aten.bitwise_not.default")
 _WHERE = ("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
 _SHAPING = (
@@ -62,20 +63,28 @@ class MeanMasks:
         to_float = node.op == "aten._to_copy.default" and node.kwarg("dtype") in _FLOATS
         if to_float or node.op.startswith("aten.mul."):
             return [node]
-        if node.op in _SHAPING:
+        if node.op in _SHAPING or node.op in _NOT:
             self._means.add(node.name)
-            return [node]
-        if node.op in _NOT:
-            self._means.add(node.name)
-            return [replace(flipped, name=node.name)]
+            return [node if node.op in _SHAPING else replace(flipped, name=node.name)]
         if node.op == "aten.masked_fill.Scalar" and node.args[1] == mask and node.args[2] == 0:
             kept = Node(node.name, "aten.mul.Tensor", (node.args[0], Ref(flipped.name)))
             return [flipped, kept]
         if node.op in _WHERE and node.args[0] == mask:
             return [flipped, *_mixture(node, mask, Ref(flipped.name))]
-        truth = Node(f"{node.name}:truth", "aten.ge.Scalar", (mask, 0.5))
-        rounded = node.map_refs(lambda name: Ref(truth.name if name == mask.name else name))
-        return [truth, rounded]
+        if node.op in _AND and len(set(read)) == 2:  # independent: the chances multiply
+            self._means.add(node.name)
+            return [replace(node, op="aten.mul.Tensor")]
+        return _rounded(node, read)
+
+
+def _rounded(node: Node, read: list[str]) -> list[Node]:
+    """The node over the likelier truth value of each mask it reads."""
+    truths = [
+        Node(f"{node.name}:truth{i}", "aten.ge.Scalar", (Ref(name), 0.5))
+        for i, name in enumerate(read)
+    ]
+    renamed = {name: truth.name for name, truth in zip(read, truths, strict=True)}
+    return [*truths, node.map_refs(lambda name: Ref(renamed.get(name, name)))]
 
 
 def _mixture(node: Node, mask: Ref, flipped: Ref) -> list[Node]:

@@ -27,14 +27,14 @@ class Measurement:
     Attributes:
         noise: shape of the noise of each mask input, rows included, by the mask's name.
         outputs: shape and type of each output, by public name.
+        ranks: number of axes of each node's value.
         peak: bytes alive at the worst moment, weights and inputs left out.
-        values: shapes of the values asked for.
     """
 
     noise: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
     peak: int = 0
-    values: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +45,17 @@ class _MaskName:
 class _Memory:
     """Counts bytes of distinct storages while values come and go."""
 
-    def __init__(self, foreign: Sequence[Any], watch: frozenset[str]) -> None:
+    def __init__(self, foreign: Sequence[Any]) -> None:
         self.alive: dict[str, list[tuple[int, int]]] = {}
         self.uses: dict[int, int] = {}
+        self.ranks: dict[str, int] = {}
         self.now = 0
         self.peak = 0
-        self.watch = watch
-        self.seen: dict[str, tuple[int, ...]] = {}
         self._foreign = {key for value in foreign for key, _ in _storages(value)}
 
     def step(self, node: Node, value: Any, dead: Sequence[str]) -> None:
-        if node.name in self.watch and isinstance(value, Tensor):
-            self.seen[node.name] = tuple(value.shape)
+        if isinstance(value, Tensor):
+            self.ranks[node.name] = value.ndim
         storages = [item for item in _storages(value) if item[0] not in self._foreign]
         self.alive[node.name] = storages
         for key, size in storages:
@@ -80,13 +79,12 @@ def _storages(value: Any) -> list[tuple[int, int]]:
     return []
 
 
-def measure(graph: Graph, values: Mapping[str, Any], watch: Sequence[str] = ()) -> Measurement:
+def measure(graph: Graph, values: Mapping[str, Any]) -> Measurement:
     """Execute a lowered graph on the meta device.
 
     Args:
         graph: its mask inputs are those named `mask:…`; they need no value.
         values: meta tensors (or sizes) for the other inputs and the weights.
-        watch: names of values whose shapes are wanted.
     """
     result = Measurement()
     masks = {name: _MaskName(name) for name in graph.inputs if name.startswith("mask:")}
@@ -108,14 +106,13 @@ def measure(graph: Graph, values: Mapping[str, Any], watch: Sequence[str] = ()) 
         "mcdrop.rnn": rnn_shapes,
         **{op: recording(op) for op in NOISE_SHAPES},
     }
-    memory = _Memory(list(values.values()), frozenset(watch))
+    memory = _Memory(list(values.values()))
     with TRACING:
         outputs = Executable(graph, META, kernels)({**values, **masks}, memory)
     result.outputs = {
         public: value for (public, _), value in zip(graph.outputs, outputs, strict=True)
     }
-    result.peak = memory.peak
-    result.values = memory.seen
+    result.peak, result.ranks = memory.peak, memory.ranks
     return result
 
 

@@ -65,7 +65,7 @@ isfinite isinf isnan isneginf isposinf kron layer_norm le leaky_relu lerp lgamma
 lift_fresh_copy linalg_cross linalg_norm linalg_vector_norm linear linspace log log10 log1p log2
 log_sigmoid log_softmax logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit
 logspace logsumexp lstm lt masked_fill masked_scatter matmul max max_pool1d max_pool2d max_pool3d
-maximum mean median meshgrid min minimum mish mm movedim mul mv nan_to_num narrow native_batch_norm
+maximum mean median meshgrid min minimum mish mm movedim mul mv nan_to_num narrow
 native_group_norm native_layer_norm ne neg new_full new_ones new_zeros norm normal
 normal_functional one_hot ones ones_like outer pad permute pixel_shuffle pixel_unshuffle polar pow
 prelu prod rad2deg rand rand_like randn randn_like real reciprocal reflection_pad1d

@@ -94,6 +94,20 @@ class Program:
         """The rest: a pure function of the boundary values and the masks."""
         return self.split.tail
 
+    @cached_property
+    def takes_one_row(self) -> bool:
+        """Whether one row alone goes the way of several.
+
+        Not so for a model with `squeeze()`, which drops a batch axis of one.
+        """
+        sizes = {spec.name: spec.smallest() for spec in self.inputs}
+        several = self.measure(self.stochastic, self.meta_inputs(3, sizes))
+        try:
+            one = self.measure(self.stochastic, self.meta_inputs(1, sizes))
+        except (RuntimeError, IndexError, ValueError, TypeError):
+            return False
+        return one.ranks == several.ranks
+
     def require_rows(self) -> None:
         """Raise unless axis 0 of every output is the batch.
 
@@ -154,9 +168,7 @@ class Program:
             for spec in self.inputs
         }
 
-    def measure(
-        self, graph: Graph, inputs: Mapping[str, Any], watch: Sequence[str] = ()
-    ) -> Measurement:
+    def measure(self, graph: Graph, inputs: Mapping[str, Any]) -> Measurement:
         """Shapes and peak memory of one of the program's graphs, without computing anything."""
         weights = to_meta({name: self.weights[name] for name in graph.weights})
-        return measure(graph, {**inputs, **weights}, watch)
+        return measure(graph, {**inputs, **weights})

@@ -92,7 +92,9 @@ def _check_tensor(spec: TensorSpec, tensor: Tensor) -> None:
     wanted = describe(spec)
     if not isinstance(tensor, Tensor):
         raise InputError(f"expected {wanted} as a tensor; got {type(tensor).__name__}")
-    got = f"{dtype_name(tensor.dtype)} {list(tensor.shape)}"
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise InputError(f"expected {wanted} as an ordinary tensor; got a sparse or meta tensor")
+    got = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
     if tensor.dtype != dtype_of(spec.dtype):
         raise InputError(f"expected {wanted}; got {got}: convert it with x.to(torch.{spec.dtype})")
     if tensor.ndim != len(spec.shape):
@@ -117,12 +119,17 @@ def _check_tensor(spec: TensorSpec, tensor: Tensor) -> None:
             )
 
 
+_LOOKUPS = ("out of bounds", "out of range", "Class values must be")
+
+
 @contextmanager
 def lookup_errors() -> Iterator[None]:
     """Turn an index out of range, which only running the model can find, into an InputError."""
     try:
         yield
-    except IndexError as error:
+    except (IndexError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _LOOKUPS):
+            raise
         raise InputError(
             f"an integer input is outside of what the model can look up: {error}"
         ) from error

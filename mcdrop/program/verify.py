@@ -10,14 +10,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mcdrop.errors import ArtifactError
-from mcdrop.program.graph import Graph
+from mcdrop import tasks
+from mcdrop.errors import ArtifactError, InputError
 from mcdrop.program.manifest import Manifest
 from mcdrop.program.measure import Measurement
-from mcdrop.program.ops import is_random
 from mcdrop.program.program import Program
+from mcdrop.program.randomness import find
+from mcdrop.program.schema import dtype_of
 from mcdrop.program.site import Site
-from mcdrop.tasks import Gaussian
 
 _MAX_ROW_BYTES = 64 << 30
 _ROWS = (2, 3)
@@ -29,19 +29,19 @@ def verify(program: Program, manifest: Manifest) -> None:
     Raises:
         ArtifactError: something is unsound.
     """
-    task = manifest.task
-    named = [task.entry, task.log_variance] if isinstance(task, Gaussian) else [task.entry]
-    outputs = {spec.name for spec in manifest.outputs}
-    for name in named:
-        if name is not None and name not in outputs:
-            raise ArtifactError(f"the task reads output {name!r}, which the model does not have")
+    try:
+        names = tasks.entries(manifest.task, [spec.name for spec in program.outputs])
+        specs = {spec.name: spec for spec in program.outputs}
+        tasks.check_outputs(manifest.task, [specs[name].shape for name in names])
+        manifest.check_classes()
+    except InputError as error:
+        raise ArtifactError(f"the manifest does not fit its model: {error}") from None
+    _check_table(program)
     runs = {rows: _run(program, rows) for rows in _ROWS}
     for rows, (off, on) in runs.items():
         for run in (off, on):
             _check_outputs(program, run, rows)
     _check_sites(program, {rows: on for rows, (_, on) in runs.items()})
-    _check_random(program.stochastic)
-    _check_random(program.deterministic)
 
 
 def _run(program: Program, rows: int) -> tuple[Measurement, Measurement]:
@@ -67,15 +67,17 @@ def _check_outputs(program: Program, run: Measurement, rows: int) -> None:
     for spec in program.outputs:
         value = run.outputs[spec.name]
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+        typed = isinstance(value, Tensor) and dtype_of(spec.dtype) == value.dtype
         fits = (
-            len(shape) == len(spec.shape) > 0
+            typed
+            and len(shape) == len(spec.shape) > 0
             and shape[0] == rows
             and all(size in (None, got) for size, got in zip(spec.shape, shape, strict=True))
         )
         if not fits:
             raise ArtifactError(
-                f"output {spec.name!r} has shape {list(shape)} for {rows} rows; declared is "
-                f"{list(spec.shape)}"
+                f"output {spec.name!r} is {value.dtype} {list(shape)} for {rows} rows; declared is "
+                f"{spec.dtype} {list(spec.shape)}"
             )
 
 
@@ -106,9 +108,15 @@ def _fits(site: Site, noise: tuple[int, ...], rows: int) -> bool:
     )
 
 
-def _check_random(graph: Graph) -> None:
-    for node in graph.nodes:
-        if is_random(node.op):
-            raise ArtifactError(
-                f"node {node.name!r} ({node.op}) is random but no site stands for it"
-            )
+def _check_table(program: Program) -> None:
+    """Every random node has its site, and every site says of its node what the graph says."""
+    try:
+        found = find(program.graph)
+    # arguments of a hostile node can be anything
+    except Exception as error:  # noqa: BLE001
+        raise ArtifactError(f"the graph's random nodes are not understood: {error}") from None
+    sound = len(found) == len(program.sites) and all(
+        one.describes(site) for one, site in zip(found, program.sites, strict=True)
+    )
+    if not sound:
+        raise ArtifactError("the table of sites does not agree with the random nodes of the graph")

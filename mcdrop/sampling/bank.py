@@ -50,14 +50,11 @@ class MaskBank:
             for site, shape in zip(self.sites, self.shapes, strict=True)
         ]
 
-    def rows_of(self, site: Site, rows: int) -> int:
-        """How many masks a site needs for one sample of `rows` rows."""
-        return rows if self.masks == "independent" and site.layout is not None else 1
-
     def _site(
         self, site: Site, shape: tuple[int, ...], samples: Sequence[int], rows: Sequence[int]
     ) -> Tensor:
-        keys = rows if self.rows_of(site, 2) == 2 else (0,)
+        own = self.masks == "independent" and site.layout is not None
+        keys = rows if own else (0,)
         count = int(np.prod(shape, dtype=np.int64))
         words = np.empty((len(samples), len(keys), count), dtype=np.uint32)
         for s, sample in enumerate(samples):

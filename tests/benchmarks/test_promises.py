@@ -19,7 +19,16 @@ def test_a_hundred_samples_of_a_vgg_head_cost_at_most_five_passes() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", ["vgg_head", "uci"])
 def test_memory_is_flat_in_the_number_of_samples(workload: str) -> None:
-    assert float(memory.measure(workload)["ratio"]) <= 1.2
+    row = memory.measure(workload)
+    assert float(row["ratio"]) <= 1.2
+    assert float(row["growth_mib"]) <= 20
+
+
+@pytest.mark.slow
+def test_the_memory_measurement_sees_a_leak() -> None:
+    _, small = memory.peak("uci", 100)
+    _, large = memory.peak("uci", 10_000, hoard="torch.ones(2**18)")  # a MiB a chunk
+    assert large - small > 100 * 2**20
 
 
 def test_the_working_set_does_not_grow_with_the_samples() -> None:

@@ -93,6 +93,47 @@ def test_saving_never_overwrites_unless_told(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.parametrize("kind", ["repository", "file", "stranger"])
+def test_only_an_artifact_is_replaced(kind: str, tmp_path: Path) -> None:
+    module, x = zoo.build("dropout")
+    mc = mcdrop.MCDropout(module, x, task="regression")
+    target = tmp_path / "models"
+    if kind == "file":
+        target.write_text("mine")
+    else:
+        mc.save(target / "net" / "1" if kind == "repository" else target, name="net")
+    if kind == "stranger":
+        (target / "notes.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(mcdrop.ArtifactError, match="not an artifact, so it is not replaced"):
+        mc.save(target, name="net", overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_broken_model_is_not_saved(tmp_path: Path) -> None:
+    module, x = zoo.build("dropout")
+    mc = mcdrop.MCDropout(module, x, task="regression")
+    mc.program.weights["w:second.bias"].fill_(torch.nan)
+    with pytest.raises(mcdrop.ArtifactError, match="NaN"):
+        mc.save(tmp_path / "m", name="m")
+
+
+def test_weight_norm_of_any_size_stays_in_bounds(tmp_path: Path) -> None:
+    """ATen's kernel reads and writes past the end where the size has fewer elements than rows."""
+    net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4096)), nn.Dropout(0.5))
+    x = torch.ones(2, 4)
+    mc = mcdrop.MCDropout(net, x, task="regression")
+    torch.testing.assert_close(mc.deterministic(x), net.eval()(x))
+    folder = mc.save(tmp_path / "m", name="m")
+    name = next(w for w in load_file(folder / "weights.safetensors") if "original0" in w)
+    _weights(lambda w: w.update({name: torch.ones(1)}))(folder)
+    out = mcdrop.load(folder).deterministic(x)
+    assert out.isfinite().all()
+    _weights(lambda w: w.update({name: torch.ones(7, 1)}))(folder)
+    with pytest.raises(mcdrop.ArtifactError, match="does not run"):
+        mcdrop.load(folder)
+
+
 def test_an_interrupted_save_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +413,11 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "unknown_constant": _insert("aten.ones.default", [2], {"pickle": "x"}),
     "site_without_node": _edit_graph(lambda g: g["sites"][0].update(node="nobody")),
     "site_of_another_op": _edit_graph(lambda g: g["sites"][0].update(kind="dropout")),
+    "site_law_of_no_noise": _edit_graph(lambda g: g["sites"][0]["law"].update(p=0.0, scale=1.0)),
+    "site_threshold_no_text": _edit_graph(lambda g: g["sites"][0].update(threshold={})),
+    "site_of_another_rate": _edit_graph(lambda g: g["sites"][0].update(p=0.1)),
+    "random_node_without_site": _insert("aten.rand.default", [2, 5, 4]),
+    "op_without_bounds_check": _insert("aten.native_batch_norm.default", {"ref": "x"}),
     "site_rate": _edit_graph(lambda g: g["sites"][0]["law"].update(p=7)),
     "site_scale": _edit_graph(lambda g: g["sites"][0]["law"].update(scale="x")),
     "site_layer": _edit_graph(lambda g: g["sites"][0].update(layer=10**6)),
@@ -382,6 +428,18 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "manifest_of_other_sites": _edit_manifest(lambda m: m.update(sites=[])),
     "manifest_of_other_outputs": _edit_manifest(lambda m: m["outputs"][0].update(shape=[None, 9])),
     "input_of_another_type": _edit_manifest(lambda m: m["inputs"][0].update(dtype="int64")),
+    "output_of_another_type": _edit_manifest(lambda m: m["outputs"][0].update(dtype="int64")),
+    "class_axis_unknown": _edit_manifest(
+        lambda m: m.update(task={"kind": "classification", "dim": 7})
+    ),
+    "classes_of_another_number": _edit_manifest(
+        lambda m: m.update(task={"kind": "classification"}, classes=["a"] * 9)
+    ),
+    "classes_of_a_regression": _edit_manifest(lambda m: m.update(classes=["a", "b"])),
+    "range_of_no_axis": _edit_manifest(lambda m: m["inputs"][0].update(ranges={"1": [1, 9]})),
+    "half_precision_of_no_kind": _weights(
+        lambda w: w.update({"w:out.bias": w["w:out.bias"].to(torch.float8_e4m3fn)})
+    ),
     "entry_unknown": _edit_manifest(lambda m: m["task"].update(entry="nothing")),
 }
 

@@ -1,0 +1,33 @@
+"""Checks of plain arguments, with errors that say what was expected and what came."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+from mcdrop.errors import InputError
+
+
+def integer(what: str, value: object, least: int) -> int:
+    """A whole number, NumPy's too, that is at least `least`.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
+        raise InputError(f"{what} must be an integer, at least {least}; got {value!r}")
+    return number
+
+
+def one_of(what: str, value: object, allowed: Sequence[str]) -> None:
+    """Check that a name is one of those allowed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if value not in allowed:
+        raise InputError(f"{what} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
