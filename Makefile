@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 models: $(DEMO) ## Train the demo models (under two minutes)
 
-$(DEMO): | $(STAMP)
+# &: one run makes both, also under make -j
+$(DEMO) &: | $(STAMP)
 	$(BIN)/mcdrop demo --output $(MODELS)
 
 serve: setup models ## Train the demo models if need be and serve them on 127.0.0.1:8000

@@ -21,7 +21,7 @@ def main() -> int:
     try:
         serve(Settings())
     except McdropError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line the operator reads
+        print(f"mcdrop: {error}", file=sys.stderr)  # noqa: T201 - the one line the operator reads
         return 1
     return 0
 

@@ -9,9 +9,11 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 
 from service.bodies import BodyLimit
 from service.errors import install_handlers
+from service.heads import HeadAsGet
 from service.inference import Runtime
 from service.openapi import DESCRIPTION, TAGS
 from service.registry import Registry, scan
@@ -62,10 +64,12 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
         redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(AnswerCancelled)
+    app.add_middleware(HeadAsGet)
     install_handlers(app)
     for router in routers:
         app.include_router(router)
@@ -75,3 +79,8 @@ def create_app(settings: Settings) -> FastAPI:
         return RedirectResponse("/docs")
 
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """What generated clients call the operation: the function's name."""
+    return route.name

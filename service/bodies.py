@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import TypeVar
 
 import orjson
@@ -72,7 +73,7 @@ async def read_json(request: Request, model: type[M]) -> M:
         InvalidRequestError: the JSON is not what `model` describes.
     """
     encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    if encoding.lower() != "identity":
         raise EncodingError(f"content-encoding {encoding!r} is not offered; send the body as it is")
     body = await request.body()
     if not body:
@@ -85,7 +86,10 @@ async def read_json(request: Request, model: type[M]) -> M:
     try:
         return model.model_validate(content, strict=True)
     except ValidationError as error:
-        raise InvalidRequestError.from_validation(error, model.model_fields) from None
+        offered = [
+            name for name, field in model.model_fields.items() if field.annotation is not NoneType
+        ]
+        raise InvalidRequestError.from_validation(error, offered) from None
 
 
 class JSON(Response):

@@ -98,6 +98,8 @@ class InvalidRequestError(RequestError):
             pointer = "".join(f"/{part}" for part in parts)
             if item["type"] == "extra_forbidden":
                 detail = f"there is no such field; there are: {', '.join(fields)}"
+            elif item["type"] in {"model_type", "dict_type"}:  # pydantic names a class of ours
+                detail = "send a JSON object" + _describe_input(item["input"])
             else:
                 detail = item["msg"].removeprefix("Value error, ") + _describe_input(item["input"])
             violations.append({"pointer": f"#{pointer}", "detail": detail})

@@ -11,13 +11,15 @@ from mcdrop.tasks import Classification, Gaussian, Regression
 
 Shape = tuple[int | None, ...]
 
+# a variance over samples needs two; any field is null where its value overflows its dtype
+_ALONE = "null for a single sample"
 _SHARED = {
-    "standard_error": "Monte Carlo standard error of the mean; null for a single sample",
+    "standard_error": f"Monte Carlo standard error of the mean; {_ALONE}",
     "samples": "samples used for each row",
 }
 _CLASSIFICATION = _SHARED | {
     "mean": "probabilities: their mean over samples",
-    "variance": "variance of the probabilities over samples",
+    "variance": f"variance of the probabilities over samples; {_ALONE}",
     "entropy": "total uncertainty in nats: entropy of the mean probabilities",
     "expected_entropy": "aleatoric uncertainty in nats: mean entropy of the samples",
     "mutual_information": "epistemic uncertainty in nats: entropy minus expected entropy",
@@ -25,8 +27,8 @@ _CLASSIFICATION = _SHARED | {
 }
 _REGRESSION = _SHARED | {
     "mean": "the predicted value: its mean over samples",
-    "variance": "predictive variance: epistemic + aleatoric",
-    "epistemic": "variance over samples of the predicted mean",
+    "variance": f"predictive variance: epistemic + aleatoric; {_ALONE}",
+    "epistemic": f"variance over samples of the predicted mean; {_ALONE}",
     "aleatoric": "mean of the predicted noise variance",
 }
 

@@ -60,7 +60,10 @@ class InferOutput(BaseModel):
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any] = Field(description="Flat, row-major; null where a number is undefined.")
+    data: list[Any] = Field(
+        description="Flat, row-major; null where a number is undefined (the variances of a single "
+        "sample) or overflows."
+    )
 
 
 class InferResponse(BaseModel):

@@ -47,8 +47,12 @@ class Version:
     loaded: Loaded | None = None
 
 
-def scan(root: Path) -> list[Version]:
+def scan(root: Path, *, warn: bool = True) -> list[Version]:
     """List the version folders under `root`, by name, newest first; nothing is loaded.
+
+    Args:
+        root: the models folder.
+        warn: log what is passed over; that is also logged where it leaves nothing.
 
     Raises:
         StartError: there is no such folder, or no model in it.
@@ -57,12 +61,15 @@ def scan(root: Path) -> list[Version]:
     if not root.is_dir():
         raise StartError(f"the models folder {root} does not exist; {make}")
     versions: list[Version] = []
+    passed_over: list[str] = []
     try:
         for folder in sorted(root.iterdir()):
             if folder.is_dir() and not folder.name.startswith("."):
-                versions += _scan_model(folder)
+                versions += _scan_model(folder, passed_over)
     except OSError as error:
         raise StartError(f"the models folder {root} cannot be read: {error.strerror}") from None
+    for said in passed_over if warn or not versions else ():
+        log.warning("%s", said)
     if not versions:
         hint = ""
         if (root / "model.json").exists() or next(root.glob("*/model.json"), None):
@@ -74,9 +81,11 @@ def scan(root: Path) -> list[Version]:
     return versions
 
 
-def _scan_model(folder: Path) -> list[Version]:
+def _scan_model(folder: Path, passed_over: list[str]) -> list[Version]:
     if not _NAME.fullmatch(folder.name):
-        log.warning("%s is passed over: not a model name (letters, digits, '.', '_', '-')", folder)
+        passed_over.append(
+            f"{folder} is passed over: not a model name (letters, digits, '.', '_', '-')"
+        )
         return []
     numbers = [
         int(entry.name)
@@ -84,7 +93,7 @@ def _scan_model(folder: Path) -> list[Version]:
         if _VERSION.fullmatch(entry.name) and entry.is_dir()
     ]
     if not numbers:
-        log.warning("%s is passed over: no version folder such as %s/1", folder, folder)
+        passed_over.append(f"{folder} is passed over: no version folder such as {folder}/1")
     return [
         Version(folder.name, number, folder / str(number))
         for number in sorted(numbers, reverse=True)
@@ -171,8 +180,7 @@ async def _load(version: Version, scheduler: Scheduler, memory_budget: int) -> N
     try:
         predictor = (await scheduler.run(read, bounded=False)).value
     except ArtifactError as error:
-        # the reason is shown to callers, who have no business with the server's folders
-        version.reason = str(error).replace(str(version.path), label)
+        version.reason = _without_folder(str(error), version.path, label)
         version.state = "unavailable"
         log.error("model %s is unavailable: %s", label, error)  # noqa: TRY400 - no bug of ours
         return
@@ -193,3 +201,9 @@ async def _load(version: Version, scheduler: Scheduler, memory_budget: int) -> N
     )
     version.state = "ready"
     log.info("model %s is ready on %s", label, scheduler.device)
+
+
+def _without_folder(reason: str, path: Path, label: str) -> str:
+    """A reason for callers, who have no business with the server's folders."""
+    # resolved first: a relative path is a part of it
+    return reason.replace(str(path.resolve()), label).replace(str(path), label)

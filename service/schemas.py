@@ -23,6 +23,16 @@ def _check_lists(inputs: object) -> object:
     return inputs
 
 
+def _refuse_value(value: object) -> None:
+    if value is not None:
+        raise ValueError("it is not offered yet; leave it out, or send null")
+
+
+NotYet = Annotated[
+    None, BeforeValidator(_refuse_value), Field(description="Not offered yet: null, or absent.")
+]
+
+
 class PredictRequest(BaseModel):
     """Rows to predict, and how."""
 
@@ -54,14 +64,17 @@ class PredictRequest(BaseModel):
         Field(
             gt=0,
             lt=1,
-            description="Regression only: add `lower` and `upper`, the central interval that holds "
-            "this share of the predictive distribution.",
+            description="Regression only: the fields `lower` and `upper`, the central interval "
+            "that holds this share of the predictive distribution.",
         ),
     ] = None
     outputs: Annotated[
         list[str] | None,
-        Field(description="Fields to answer with; all of them if absent."),
+        Field(description="Fields to answer with, these and no others; all of them if absent."),
     ] = None
+    tolerance: NotYet = None
+    abstain_above: NotYet = None
+    deadline_ms: NotYet = None
 
 
 # the demo model's answer to the first example in routes/predict.py
@@ -100,8 +113,9 @@ class PredictResponse(BaseModel):
     version: int
     samples: list[int] = Field(description="Samples used for each row.")
     outputs: dict[str, list[Any]] = Field(
-        description="Nested lists by field, null where a number is undefined; `label` holds class "
-        "names, if the model has them."
+        description="Nested lists by field. Null where a number is undefined (`variance`, "
+        "`standard_error`, `epistemic`, `lower` and `upper` of a single sample) or overflows the "
+        "field's dtype. `label` holds class names, if the model has them."
     )
     timing: Timing
 

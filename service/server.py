@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import logging.config
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -21,6 +23,13 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_ELSEWHERE = "set MCDROP_HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+_REMEDIES = {
+    errno.EADDRINUSE: "stop the other program, or set MCDROP_PORT",
+    errno.EADDRNOTAVAIL: _ELSEWHERE,
+    errno.EACCES: "set MCDROP_PORT to 1024 or above",
+}
+
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; then finish the requests that have begun, and return.
@@ -30,7 +39,7 @@ def serve(settings: Settings) -> None:
             not to be had; its one line says which, and what to do.
     """
     logging.config.dictConfig(_log_config(settings.log_level))
-    scan(settings.models)
+    scan(settings.models, warn=False)  # the application does, when it starts
     resolve_device(settings.device)
     with _listen(settings.host, settings.port) as listener:
         server = uvicorn.Server(
@@ -52,13 +61,19 @@ def serve(settings: Settings) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server((address[0], port), family=family, backlog=2048)
-    except OSError as error:
+    except (OSError, UnicodeError):  # UnicodeError: it could not be a host's name
         raise StartError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; "
-            "stop the other program, or set MCDROP_PORT or MCDROP_HOST"
+            f"cannot listen on {host}:{port}: there is no such host; {_ELSEWHERE}"
         ) from None
-    return listener
+    try:
+        return socket.create_server((address[0], port), family=family, backlog=2048)
+    except OSError as error:
+        number = error.errno or 0
+        remedy = _REMEDIES.get(number, "set MCDROP_PORT or MCDROP_HOST")
+        # strerror would repeat the address
+        raise StartError(
+            f"cannot listen on {host}:{port}: {os.strerror(number)}; {remedy}"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
 
 PREFIX = "MCDROP_"
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
+
+
+def _check_device(name: str) -> str:
+    if not _DEVICE.fullmatch(name):
+        raise ValueError("expected auto, cpu, cuda or cuda:N")
+    return name
 
 
 class Settings(BaseSettings):
@@ -50,7 +58,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
     models: Path = Path("models")
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")
+    device: Annotated[str, AfterValidator(_check_device)] = "auto"
     threads: int | None = Field(default=None, ge=1, le=4096)
     max_rows: int = Field(default=1024, ge=1)
     max_samples: int = Field(default=10_000, ge=1)
@@ -71,4 +79,5 @@ class Settings(BaseSettings):
 
 def _describe(error: ErrorDetails) -> str:
     name = ".".join(str(part) for part in error["loc"])
-    return f"setting {name} ({PREFIX}{name.upper()}): {error['msg']}; got {error['input']!r}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"setting {name} ({PREFIX}{name.upper()}): {said}; got {error['input']!r}"

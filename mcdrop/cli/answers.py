@@ -8,11 +8,14 @@ import json
 import math
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -46,12 +49,14 @@ def answers(path: Path, classes: Sequence[str] | None, *, force: bool) -> Iterat
         force: replace an existing file.
 
     Raises:
-        InputError: an unknown format, or the file exists.
+        InputError: see `check_output`.
         OSError: the file cannot be written.
+        SystemExit: with 143 on SIGTERM; nothing is left behind then, either.
     """
     check_output(path, force=force)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with ExitStack() as stack:
+        stack.enter_context(_leaving_on_sigterm())
         stack.callback(aside.unlink, missing_ok=True)
         file = stack.enter_context(aside.open("xb"))
         writer: Writer
@@ -73,14 +78,41 @@ def check_output(path: Path, *, force: bool) -> None:
     """Say early what would fail late.
 
     Raises:
-        InputError: an unknown format, or the file exists and `force` is not set.
+        InputError: an unknown format, a folder, the file exists and `force` is not set, or no file
+            can be made in its folder.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it, such as {path / 'answers.csv'}")
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             f"{path}: expected one of {', '.join(SUFFIXES)}; got {path.suffix or 'no suffix'!r}"
         )
     if path.exists() and not force:
         raise InputError(f"{path} exists: choose another file, or replace it with --force")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(
+            f"{path}: no file can be made in {path.parent}: {error.strerror}"
+        ) from error
+
+
+@contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """Leave through the `finally`s on SIGTERM, which ends a process at once by default."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def leave(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise SystemExit(128 + signum)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Npz:

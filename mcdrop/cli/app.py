@@ -5,7 +5,9 @@ Commands import torch and the rest of mcdrop when they run, so that `mcdrop --he
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -19,18 +21,27 @@ from mcdrop.cli.serve import serve
 from mcdrop.errors import McdropError
 from mcdrop.version import __version__
 
+# typer exports it under no name of its own
+UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+
 
 class Commands(TyperGroup):
-    """The commands; an expected error leaves as one line on stderr and exit code 1."""
+    """The commands; an error leaves as one line on stderr: exit code 1, or 2 if it is of usage."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options before the command."""
+        with _one_line_usage():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:  # typer carries its own copy of click's types
         """Run the chosen command.
 
         Raises:
-            Exit: with code 1, after an expected error.
+            Exit: with code 1, after an expected error, and 2 after a usage error.
         """
         try:
-            return super().invoke(ctx)
+            with _one_line_usage():
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader has gone (`| head`): typer ends quietly
         except (McdropError, OSError) as error:
@@ -38,6 +49,21 @@ class Commands(TyperGroup):
                 raise
             typer.echo(f"mcdrop: {_line(error)}", err=True)
             raise typer.Exit(1) from None
+
+
+@contextmanager
+def _one_line_usage() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise  # the page of `mcdrop --help`
+        usage: Any = error
+        command = usage.ctx.command_path if usage.ctx else "mcdrop"
+        text = " ".join(usage.format_message().replace("Value error, ", "").split())
+        text = text.removesuffix(".")
+        typer.echo(f"mcdrop: {text} (see {command} --help)", err=True)
+        raise typer.Exit(2) from None
 
 
 def _line(error: Exception) -> str:

@@ -9,6 +9,7 @@ import typer
 
 
 def audit(
+    ctx: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -31,9 +32,11 @@ def audit(
 
     from mcdrop.capture import audit as run_audit
     from mcdrop.cli.factory import build
+    from mcdrop.cli.quiet import quiet
 
     built = build(target)
-    report = run_audit(built.model, built.example_inputs)
+    with quiet(ctx):
+        report = run_audit(built.model, built.example_inputs)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:

@@ -15,6 +15,7 @@ AXIS = re.compile(r"(?P<name>.+):(?P<axis>\d+)=(?P<low>\d+)\.\.(?P<high>\d+)")
 
 
 def export(
+    ctx: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -93,17 +94,19 @@ def export(
     labels = None if classes is None else _classes(classes)
 
     from mcdrop.cli.factory import build
+    from mcdrop.cli.quiet import quiet
     from mcdrop.predictor import MCDropout
 
     built = build(target)
-    mc = MCDropout(
-        built.model,
-        built.example_inputs,
-        task=parsed,
-        masks=masks,
-        sites=site or None,
-        dynamic_axes=axes or None,
-    )
+    with quiet(ctx):
+        mc = MCDropout(
+            built.model,
+            built.example_inputs,
+            task=parsed,
+            masks=masks,
+            sites=site or None,
+            dynamic_axes=axes or None,
+        )
     folder = mc.save(
         output,
         name=name,

@@ -46,7 +46,7 @@ def build(target: str) -> Built:
         raise InputError(f"expected a module's name, not a file: try {dotted}:{path}")
     factory = _find(module, path)
     if not callable(factory):
-        raise InputError(f"{target} is a {type(factory).__name__}, not callable: {WANTED}")
+        raise InputError(f"{target} is {_kind(factory)}, not callable: {WANTED}")
     try:
         result = factory()
     except (Exception, SystemExit) as error:  # whatever the user's code raises
@@ -98,7 +98,9 @@ def _are_tensors(values: Any) -> bool:  # from the user
 def _kind(value: object) -> str:
     if isinstance(value, tuple | list) and value:
         return f"a {type(value).__name__} of {len(value)} ({', '.join(map(_kind, value[:3]))})"
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    article = "an" if name[0] in "aeiouAEIO" else "a"
+    return "nothing" if value is None else f"{article} {name}"
 
 
 def _describe(error: BaseException) -> str:

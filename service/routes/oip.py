@@ -37,6 +37,7 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 Run = Annotated[Runtime, Depends(runtime)]
 
 _PARAMETERS = ("mc_samples", "mc_seed")
+_NOT_YET = "mc_tolerance"
 _EXAMPLES = {
     "one row": {
         "summary": "One row of the demo model `diabetes`",
@@ -72,13 +73,13 @@ async def server_metadata() -> ServerMetadata:
 
 
 @router.get("/health/live", summary="Is the server alive?")
-async def live() -> Live:
+async def server_live() -> Live:
     """200 as long as the server answers at all."""
     return Live(live=True)
 
 
 @router.get("/health/ready", summary="Can the server predict?", responses=_NOT_READY)
-async def ready(run: Run, response: Response) -> Ready:
+async def server_ready(run: Run, response: Response) -> Ready:
     """200 once every model was tried and one of them is ready; 503 before, and while stopping."""
     is_ready = run.scheduler.accepting and run.registry.state() == "ready"
     response.status_code = 200 if is_ready else 503
@@ -236,7 +237,12 @@ def _choose_outputs(loaded: Loaded, asked: InferRequest) -> list[FieldSpec]:
 
 def _check_parameters(asked: InferRequest) -> None:
     """Refuse ours that do not exist; the protocol lets servers pass over other people's."""
-    unknown = [key for key in asked.parameters if key.startswith("mc_") and key not in _PARAMETERS]
+    if asked.parameters.get(_NOT_YET) is not None:
+        raise InvalidRequestError(
+            f"parameter {_NOT_YET!r} is not offered yet; leave it out, or send null"
+        )
+    known = {*_PARAMETERS, _NOT_YET}
+    unknown = [key for key in asked.parameters if key.startswith("mc_") and key not in known]
     if unknown:
         raise InvalidRequestError(
             f"there is no parameter {unknown[0]!r}; there are: {', '.join(_PARAMETERS)}"

@@ -112,20 +112,26 @@ def _choose_outputs(loaded: Loaded, asked: PredictRequest) -> list[str]:
     possible = [field.name for field in loaded.fields if field.name != "samples"]
     if isinstance(task, Classification) and loaded.manifest.classes:
         possible.append("label")
+    regression = isinstance(task, Regression | Gaussian)
     bounds = ["lower", "upper"] if asked.interval is not None else []
-    if bounds and not isinstance(task, Regression | Gaussian):
+    if bounds and not regression:
         raise InvalidRequestError(
             f"interval is for regression; model {loaded.name!r} does {task.kind}: leave it out"
         )
     if asked.outputs is None:
         return possible + bounds
     unknown = sorted(set(asked.outputs) - {*possible, *bounds})
+    if regression and not bounds and {"lower", "upper"} & set(unknown):
+        raise InvalidRequestError(
+            "the outputs 'lower' and 'upper' need an interval: send its level, "
+            'for instance "interval": 0.9'
+        )
     if unknown:
         raise InvalidRequestError(
             f"model {loaded.name!r} has no output {', '.join(map(repr, unknown))}; "
             f"it has: {', '.join(possible + bounds)}"
         )
-    return [name for name in possible if name in asked.outputs] + bounds
+    return [name for name in possible + bounds if name in asked.outputs]
 
 
 def _labels(loaded: Loaded, mean: Array) -> list[Any]:

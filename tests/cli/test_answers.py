@@ -1,13 +1,16 @@
 import csv
 import json
 import os
+import signal
 import stat
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mcdrop.cli.answers import answers
+from mcdrop.cli.answers import answers, check_output
 from mcdrop.errors import InputError
 
 CLASSES = ("cat", "dog", "owl, barn")
@@ -121,11 +124,48 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path):
     assert path.read_text() != "before"
 
 
-def test_unknown_formats_and_missing_folders(tmp_path):
+def test_unknown_formats(tmp_path):
     with pytest.raises(InputError, match=r"expected one of .npz, .csv, .json; got '.txt'"):
         write(tmp_path / "out.txt")
-    with pytest.raises(FileNotFoundError):
-        write(tmp_path / "nowhere" / "out.csv")
+
+
+def test_a_place_that_takes_no_file_is_named_before_anything_is_computed(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.csv").mkdir()
+    for path, said in (
+        (tmp_path / "nowhere" / "out.csv", "nowhere: No such file or directory"),
+        (tmp_path / "file" / "out.csv", "file: Not a directory"),
+        (Path("/proc/out.csv"), "no file can be made in /proc: "),  # of root, too
+        (tmp_path / "folder.csv", "is a folder: name a file in it"),
+        (tmp_path, "is a folder: name a file in it"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            check_output(path, force=True)
+        assert str(caught.value).startswith(str(path))
+        assert ".part" not in str(caught.value)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file", "folder.csv"}
+
+
+def test_sigterm_leaves_through_the_clean_up_and_is_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def batches():
+        yield BATCHES[0]
+        assert len(list(tmp_path.iterdir())) == 1
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        write(tmp_path / "out.csv", batches=batches())
+    assert caught.value.code == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_on_another_thread_signals_are_left_alone(tmp_path):
+    thread = threading.Thread(target=write, args=(tmp_path / "out.csv",))
+    thread.start()
+    thread.join(30)
+    assert (tmp_path / "out.csv").exists()
 
 
 def test_permissions_follow_the_umask(tmp_path):

@@ -53,13 +53,31 @@ def test_help_imports_nothing_heavy(args):
 
 
 @pytest.mark.parametrize(
-    "args", [["nonsense"], ["info"], ["predict", "a", "b", "c", "--samples", "0"], ["--nonsense"]]
+    ("args", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense' (see mcdrop --help)"),
+        (["--nonsense"], "No such option: --nonsense (see mcdrop --help)"),
+        (["info"], "Missing argument 'ARTIFACT' (see mcdrop info --help)"),
+        (["info", "a", "--jsn"], "(see mcdrop info --help)"),
+        (["predict", "a", "b", "c", "--samples", "0"], "(see mcdrop predict --help)"),
+        (["predict", "a", "b", "c", "--interval", "1"], "--interval: lies strictly between 0 and"),
+        (["demo", "digist"], "'names': 'digist' is not one of 'digits', 'diabetes' (see mcdrop"),
+        (["export", "a:b", "c", "--task", "guess"], "got 'guess' (see mcdrop export --help)"),
+    ],
 )
-def test_usage_errors_exit_with_2(mcdrop, args):
-    result = mcdrop(*args)
-    assert result.exit_code == 2
-    assert "Error" in result.stderr
+def test_usage_errors_are_one_line_and_exit_code_2(args, said):
+    result = run(sys.executable, "-c", "from mcdrop.cli import main; main()", *args)
+    assert result.returncode == 2
     assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mcdrop: ")
+    assert said in line
+
+
+def test_without_a_command_it_shows_its_help():
+    result = run(sys.executable, "-c", "from mcdrop.cli import main; main()")
+    assert result.returncode == 2
+    assert "Commands" in result.stdout + result.stderr
 
 
 def test_an_error_is_one_line_and_exit_code_1(mcdrop, tmp_path):

@@ -1,4 +1,9 @@
 import json
+import os
+import subprocess
+import sys
+
+import pytest
 
 
 def test_sites_are_shown_as_a_table(mcdrop, nets):
@@ -27,3 +32,60 @@ def test_a_factory_that_fails_is_one_line(mcdrop, nets):
     assert (
         result.stderr == "mcdrop: calling nets:failing failed: ValueError: the weights are gone\n"
     )
+
+
+BRANCH = """
+import sys
+import torch
+from torch import nn
+
+class Branch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.dropout(x) if x.sum() > 0 else x
+
+def branch():
+    return Branch(), torch.zeros(2, 4)
+
+class Talking(nn.Dropout):
+    def forward(self, x):
+        print("here I am", file=sys.stderr)
+        return super().forward(x)
+
+def talking():
+    return Talking(), torch.zeros(2, 4)
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [["audit", "branches:branch"],
+                ["export", "branches:branch", "out/1", "--task", "regression"]],
+)  # fmt: skip
+def test_torch_says_nothing_beside_the_one_line(tmp_path, command):
+    (tmp_path / "branches.py").write_text(BRANCH)
+    assert len(stderr(tmp_path, *command).splitlines()) == 1
+    debug = stderr(tmp_path, "--debug", *command)
+    assert "symbolic_shapes" in debug
+    assert "def forward" in debug
+
+
+def test_what_the_model_says_is_passed_on(tmp_path):
+    (tmp_path / "branches.py").write_text(BRANCH)
+    assert "here I am" in stderr(tmp_path, "audit", "branches:talking")
+
+
+def stderr(folder, *args):
+    command = [sys.executable, "-c", "from mcdrop.cli import main; main()", *args]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    ).stderr

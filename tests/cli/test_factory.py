@@ -31,7 +31,7 @@ def test_tuples_and_dicts_of_tensors_pass(nets):
         ("nets:REPORT", "nets:REPORT is a str, not callable"),
         ("nets:alone", r"returned a Linear: a factory returns \(module, example_inputs\)"),
         ("nets:not_a_module", "returned a str as its module"),
-        ("nets:not_tensors", r"returned a list of 2 \(a int, a int\) as its example inputs"),
+        ("nets:not_tensors", r"returned a list of 2 \(an int, an int\) as its example inputs"),
     ],
 )
 def test_what_is_not_of_the_contract_is_refused(nets, target, message):

@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -173,3 +174,29 @@ def test_a_terminal_sees_a_bar_with_rate_and_time_left(artifacts, tmp_path):
     assert "100%" in text
     assert "left" in text
     assert "500 rows x 16 samples" in text
+
+
+def test_sigterm_leaves_no_file_behind(artifacts, tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((5000, 4), np.float32))
+    command = [
+        sys.executable, "-c", "from mcdrop.cli import main; main()", "predict",
+        str(artifacts / "classes/1"), str(tmp_path / "rows.npy"), str(tmp_path / "out.csv"),
+        "--samples", "100000", "--batch-size", "1",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".out.csv.*.part")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]
+
+
+@pytest.mark.parametrize("output", ["nowhere/out.csv", "."])
+def test_a_place_that_takes_no_file_is_told_first(mcdrop, tmp_path, output):
+    result = mcdrop("predict", tmp_path / "no_artifact", tmp_path / "no_rows", tmp_path / output)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"mcdrop: {tmp_path / output}")

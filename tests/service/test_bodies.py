@@ -84,3 +84,10 @@ def test_bodies_that_are_not_json(small, body, words):
     response = small.client.post(PATHS[0], content=body)
     assert response.status_code == 400
     assert words in said(response)
+
+
+def test_identity_is_no_encoding_however_it_is_written(small):
+    for encoding in ("identity", "Identity", "IDENTITY"):
+        headers = {"content-encoding": encoding}
+        response = small.client.post(PATHS[0], json={"inputs": [[1, 2, 3]]}, headers=headers)
+        assert response.status_code == 200

@@ -41,3 +41,15 @@ def test_fields_are_known_before_a_prediction_is_made(tmp_path, model, example, 
         assert torch.promote_types(got.dtype, served) == served, field
         assert [3 if size is None else size for size in field.shape] == list(got.shape), field
         assert field.meaning
+
+
+@pytest.mark.parametrize("task", ["classification", "regression", "gaussian"])
+def test_the_meaning_says_what_is_null_for_a_single_sample(tmp_path, task):
+    example = torch.randn(2, 4)
+    path = tmp_path / "m" / "1"
+    mcdrop.MCDropout(dense(2), example_inputs=(example,), task=task).save(path, name="m")
+    loaded = mcdrop.load(path)
+    fields = loaded.predict(example, samples=1, seed=0).fields()
+    for field in field_specs(loaded.manifest):
+        undefined = not torch.isfinite(fields[field.name]).all()
+        assert undefined == ("null for a single sample" in field.meaning), field.name

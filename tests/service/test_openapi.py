@@ -66,3 +66,13 @@ def test_references_lead_somewhere(document):
 
     for reference in references(document):
         assert reference.rpartition("/")[2] in document["components"]["schemas"]
+
+
+def test_operations_are_named_for_generated_clients(document):
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert sorted(names) == [
+        "get_model", "get_version", "infer_model", "infer_version", "list_models", "live",
+        "model_metadata", "model_ready", "predict", "predict_version", "ready", "server_live",
+        "server_metadata", "server_ready", "version_metadata", "version_ready",
+    ]  # fmt: skip
+    assert {method for _, method, _ in operations(document)} == {"get", "post"}

@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,3 +109,42 @@ def test_a_repository_of_broken_models_stays_unavailable(repository, tmp_path):
 
     asyncio.run(load())
     assert found.state() == "unavailable"
+
+
+def load_all(found):
+    async def load():
+        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        await found.load(scheduler, memory_budget=1 << 28)
+        await scheduler.close()
+
+    asyncio.run(load())
+    return found
+
+
+def test_reasons_do_not_tell_where_the_repository_lies(repository, tmp_path, monkeypatch):
+    broken = repository / "broken" / "1"
+    kept = tmp_path / "kept" / "elsewhere"
+    shutil.copytree(broken, kept)
+    shutil.copytree(broken, tmp_path / "models" / "plain" / "1")
+    (tmp_path / "models" / "linked").mkdir()
+    (tmp_path / "models" / "linked" / "1").symlink_to(kept)
+    monkeypatch.chdir(tmp_path)
+    for root in (Path("models"), tmp_path / "models"):
+        found = load_all(Registry(scan(root)))
+        for name in ("plain", "linked"):
+            reason = found.find(name, 1).reason
+            assert f"{name}/1/weights.safetensors" in reason
+            for part in (str(tmp_path), "models", "elsewhere"):
+                assert part not in reason
+
+
+def test_a_second_scan_does_not_repeat_the_warnings(tmp_path, caplog):
+    (tmp_path / "no_versions").mkdir()
+    with caplog.at_level(logging.WARNING), pytest.raises(StartError):
+        scan(tmp_path, warn=False)
+    assert "no_versions is passed over" in caplog.text
+    caplog.clear()
+    (tmp_path / "good" / "1").mkdir(parents=True)
+    with caplog.at_level(logging.WARNING):
+        scan(tmp_path, warn=False)
+    assert not caplog.text

@@ -101,8 +101,9 @@ def test_a_taken_port_is_one_line(served, repository):
     done = fail(MODELS=repository, PORT=served.port)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert f"cannot listen on 127.0.0.1:{served.port}" in done.stderr
-    assert "MCDROP_PORT" in done.stderr
+    assert done.stderr.startswith(f"mcdrop: cannot listen on 127.0.0.1:{served.port}: ")
+    assert "stop the other program, or set MCDROP_PORT" in done.stderr
+    assert done.stderr.count(str(served.port)) == 1
 
 
 @pytest.mark.parametrize(
@@ -111,14 +112,18 @@ def test_a_taken_port_is_one_line(served, repository):
         ({"MODELS": "/nowhere"}, "the models folder /nowhere does not exist"),
         ({"PORT": "http"}, "MCDROP_PORT"),
         ({"DEVICE": "cuda:77"}, "cuda:77"),
-        ({"HOST": "no.such.host.invalid"}, "no.such.host.invalid"),
+        ({"HOST": "no.such.host.invalid"}, "no.such.host.invalid:0: there is no such host; set"),
+        ({"HOST": "a..b"}, "there is no such host"),
+        ({"HOST": "192.0.2.1"}, "set MCDROP_HOST to an address of this machine"),
     ],
 )
 def test_a_bad_start_is_one_line(repository, settings, said):
     done = fail(**({"MODELS": repository, "PORT": 0} | settings))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("mcdrop: ")
     assert said in done.stderr
+    assert "other program" not in done.stderr
 
 
 def test_an_empty_models_folder_is_one_line(tmp_path):
@@ -144,3 +149,12 @@ def test_curl(served):
     answer = json.loads(done.stdout)
     assert answer["model"] == "meter"
     assert len(answer["outputs"]["mean"]) == 1
+
+
+def test_what_is_passed_over_is_logged_once(spawn, repository, tmp_path):
+    shutil.copytree(repository / "meter", tmp_path / "meter")
+    (tmp_path / "no_versions").mkdir()
+    with spawn(tmp_path) as server:
+        server.process.terminate()
+        log = server.read_rest()
+    assert log.count("no_versions is passed over") == 1

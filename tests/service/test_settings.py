@@ -59,3 +59,16 @@ def test_a_bad_value_is_named_in_one_line(monkeypatch, name, value):
 def test_an_unknown_argument_is_refused():
     with pytest.raises(SettingsError, match="prot"):
         Settings(prot=8000)
+
+
+@pytest.mark.parametrize("value", ["gpu", "cuda:", "cuda:1234", "cpu\n"])
+def test_a_bad_device_is_told_what_there_is(value):
+    with pytest.raises(
+        SettingsError, match=r"MCDROP_DEVICE.*: expected auto, cpu, cuda or cuda:N; got"
+    ):
+        Settings(device=value)
+
+
+@pytest.mark.parametrize("value", ["auto", "cpu", "cuda", "cuda:0", "cuda:15"])
+def test_devices(value):
+    assert Settings(device=value).device == value

@@ -104,7 +104,7 @@ def test_undefined_numbers_are_null(client):
 
 
 def test_parameters_of_others_are_passed_over(client):
-    parameters = {"priority": 1, "binary_data_output": True, "timeout": 5}
+    parameters = {"priority": 1, "binary_data_output": True, "timeout": 5, "mc_tolerance": None}
     assert infer(client, parameters=parameters).status_code == 200
 
 
@@ -138,6 +138,9 @@ def test_parameters_of_others_are_passed_over(client):
         ([tensor()], {"parameters": {"mc_samples": 501}}, "to 500"),
         ([tensor()], {"parameters": {"mc_seed": -1}}, "mc_seed"),
         ([tensor()], {"parameters": {"mc_sampels": 5}}, "no parameter 'mc_sampels'"),
+        ([tensor()], {"parameters": {"mc_tolerance": 0.1}}, "'mc_tolerance' is not offered yet"),
+        ([tensor()], {"parameters": []}, "parameters: send a JSON object"),
+        ([5], {}, "inputs/0: send a JSON object; got 5"),
         ([tensor()], {"id": 7}, "id: "),
     ],
 )

@@ -49,6 +49,7 @@ def test_defaults_come_from_the_model(client):
     absent = post(client, {"inputs": METER}, "meter").json()
     explicit = post(client, {"inputs": METER, "samples": 32, "seed": 7}, "meter").json()
     nulls = {"inputs": METER, "samples": None, "seed": None, "interval": None, "outputs": None}
+    nulls |= {"tolerance": None, "abstain_above": None, "deadline_ms": None}
     assert absent["samples"] == [32]
     assert (
         absent["outputs"] == explicit["outputs"] == post(client, nulls, "meter").json()["outputs"]
@@ -68,7 +69,10 @@ def test_only_the_outputs_asked_for(client):
     body = {"inputs": ROWS, "outputs": ["label", "entropy"]}
     assert list(post(client, body).json()["outputs"]) == ["entropy", "label"]
     body = {"inputs": METER, "outputs": ["mean"], "interval": 0.5}
-    assert list(post(client, body, "meter").json()["outputs"]) == ["mean", "lower", "upper"]
+    assert list(post(client, body, "meter").json()["outputs"]) == ["mean"]
+    body = {"inputs": METER, "outputs": ["upper", "mean"], "interval": 0.5}
+    assert list(post(client, body, "meter").json()["outputs"]) == ["mean", "upper"]
+    assert post(client, {"inputs": METER, "outputs": []}, "meter").json()["outputs"] == {}
 
 
 def test_a_single_sample_has_no_standard_error(client):
@@ -127,7 +131,13 @@ def test_content_type_does_not_matter(client):
     ("body", "said"),
     [
         ({}, "inputs: Field required"),
-        ([], "body: "),
+        ([], "body: send a JSON object$"),
+        (5, "body: send a JSON object; got 5$"),
+        ({"inputs": ROWS, "tolerance": 0.01}, "tolerance: it is not offered yet; .*; got 0.01"),
+        ({"inputs": ROWS, "abstain_above": 0}, "abstain_above: it is not offered yet"),
+        ({"inputs": ROWS, "deadline_ms": 50}, "deadline_ms: it is not offered yet"),
+        ({"inputs": ROWS, "sample": 5}, "there are: inputs, samples, seed, interval, outputs$"),
+        ({"inputs": ROWS, "outputs": ["lower"]}, "no output 'lower'"),
         ({"inputs": 5}, "inputs: send nested lists.*; got 5"),
         ({"inputs": {"x": 5}}, "inputs: send nested lists"),
         ({"inputs": ROWS, "sample": 5}, "sample: there is no such field; there are: inputs, sam"),
@@ -163,7 +173,8 @@ def test_what_does_not_fit_is_a_problem_that_says_so(client, body, said):
     ("body", "said"),
     [
         ({"inputs": METER, "interval": 1}, "interval: "),
-        ({"inputs": METER, "outputs": ["lower"]}, "no output 'lower'"),
+        ({"inputs": METER, "outputs": ["lower"]}, "'lower' and 'upper' need an interval"),
+        ({"inputs": METER, "outputs": ["mode"], "interval": 0.5}, "no output 'mode'; it has: mean"),
     ],
 )
 def test_intervals_are_checked(client, body, said):
