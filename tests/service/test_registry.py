@@ -1,4 +1,6 @@
 import asyncio
+import hashlib
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -122,10 +124,14 @@ def load_all(found):
 
 
 def test_reasons_do_not_tell_where_the_repository_lies(repository, tmp_path, monkeypatch):
-    broken = repository / "broken" / "1"
     kept = tmp_path / "kept" / "elsewhere"
-    shutil.copytree(broken, kept)
-    shutil.copytree(broken, tmp_path / "models" / "plain" / "1")
+    shutil.copytree(repository / "broken" / "1", kept)
+    weights = (kept / "weights.safetensors").read_bytes()
+    manifest = json.loads((kept / "model.json").read_text())
+    # as declared, so that it is the file's reader who complains, of the path that it followed
+    manifest["files"]["weights"] = hashlib.sha256(weights).hexdigest()
+    (kept / "model.json").write_text(json.dumps(manifest))
+    shutil.copytree(kept, tmp_path / "models" / "plain" / "1")
     (tmp_path / "models" / "linked").mkdir()
     (tmp_path / "models" / "linked" / "1").symlink_to(kept)
     monkeypatch.chdir(tmp_path)
@@ -133,7 +139,7 @@ def test_reasons_do_not_tell_where_the_repository_lies(repository, tmp_path, mon
         found = load_all(Registry(scan(root)))
         for name in ("plain", "linked"):
             reason = found.find(name, 1).reason
-            assert f"{name}/1/weights.safetensors" in reason
+            assert f"{name}/1/weights.safetensors is not a sound safetensors file" in reason
             for part in (str(tmp_path), "models", "elsewhere"):
                 assert part not in reason
 
