@@ -13,6 +13,9 @@ import numpy as np
 def preserved() -> Iterator[Callable[[], bool]]:
     """Put both generators back at the end if the block moved them.
 
+    They belong to the process: what another thread draws in the meantime is put back with them, so
+    the block should be the forward pass and no more.
+
     Yields:
         A function that tells whether they have been moved so far.
     """
