@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,3 +93,13 @@ class RegressionPrediction(Prediction):
         if not 0.0 < level < 1.0:
             raise InputError(f"an interval's level lies strictly between 0 and 1; got {level}")
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+
+
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """Predictions of some rows after those of others, all of one kind."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [field.name for field in dataclasses.fields(parts[0])]
+    return type(parts[0])(
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    )

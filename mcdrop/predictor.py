@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -30,14 +27,13 @@ from mcdrop.engine import (
 )
 from mcdrop.errors import ArtifactError, InputError, NoStochasticSiteError
 from mcdrop.estimate import Estimator, estimator
-from mcdrop.prediction import Prediction
+from mcdrop.prediction import Prediction, joined
 from mcdrop.program import Manifest, Program, TensorSpec, artifact
 from mcdrop.program.device import resolve_device
-from mcdrop.program.manifest import UNKNOWN, Defaults, first
+from mcdrop.program.manifest import UNKNOWN, Defaults, first, made_with
 from mcdrop.program.schema import Inputs, checked, lookup_errors
 from mcdrop.sampling import Masks
 from mcdrop.tasks import AnyTask, Task, check_outputs, entries, resolve
-from mcdrop.version import __version__
 
 EngineName = Literal["auto", "loop", "batched", "eager"]
 Progress = Callable[[int, int], None]
@@ -183,7 +179,7 @@ class MCDropout:
                     progress(done, job.rows * job.samples)
             parts.append(estimate.prediction())
             del run  # or its trunk would be held while the next one is made
-        return _joined(parts)
+        return joined(parts)
 
     def stream(
         self,
@@ -219,7 +215,7 @@ class MCDropout:
                     stop = min(start + job.plan.samples, block.stop)
                     _fold(estimate, run, range(start, stop))
                 del run
-            yield _joined([estimate.prediction() for estimate in estimates])
+            yield joined([estimate.prediction() for estimate in estimates])
 
     def sample(
         self, x: Inputs, *, samples: int = 10, seed: int | None = None, first_row: int = 0
@@ -313,7 +309,7 @@ class MCDropout:
                 sites=artifact.site_specs(program),
                 defaults=Defaults(samples=samples, seed=seed, masks=self.masks),
                 metrics=dict(metrics or {}),
-                provenance={**_made_with(), **(provenance or {})},
+                provenance={**made_with(), **(provenance or {})},
                 files=UNKNOWN,
             )
         except ValidationError as error:
@@ -369,15 +365,6 @@ class MCDropout:
         return part, alone
 
 
-def _made_with() -> dict[str, str]:
-    return {
-        "mcdrop": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    }
-
-
 def load(
     path: str | os.PathLike[str],
     *,
@@ -417,12 +404,3 @@ def load(
 def _fold(estimate: Estimator, run: Run, chunk: range) -> None:
     with torch.no_grad(), lookup_errors():
         estimate.update(run.samples(chunk.start, chunk.stop))
-
-
-def _joined(parts: Sequence[Prediction]) -> Prediction:
-    if len(parts) == 1:
-        return parts[0]
-    names = [field.name for field in dataclasses.fields(parts[0])]
-    return type(parts[0])(
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import platform
 from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from mcdrop.errors import InputError
 from mcdrop.tasks import AnyTask, Classification, Gaussian, Regression
+from mcdrop.version import __version__
 
 SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -77,6 +81,16 @@ class Files(Record):
 
 # A manifest's file hashes before its files are written.
 UNKNOWN = Files(graph="0" * 64, weights="0" * 64)
+
+
+def made_with() -> dict[str, str]:
+    """Versions and date, for a manifest's provenance."""
+    return {
+        "mcdrop": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
 
 
 def first(error: ValidationError) -> str:
