@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mcdrop
+from mcdrop.capture.example import make_example
+from mcdrop.capture.probe import evaluated
 from tests import zoo
 
 
@@ -304,3 +307,30 @@ def test_trunk_and_tail_meet_at_the_sites() -> None:
     assert not set(masks) & set(program.trunk.inputs)
     ops = {node.op for node in (*program.trunk.nodes, *program.tail.nodes)}
     assert not any("dropout" in op or "rand" in op for op in ops)
+
+
+@pytest.mark.parametrize("source", ["python", "numpy"])
+def test_threads_that_capture_at_once_leave_pythons_generators_alone(source: str) -> None:
+    """Guards that overlapped would put back a state that the other thread had moved."""
+
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            random.random() if source == "python" else np.random.rand()
+            time.sleep(0.05)
+            return self.drop(x)
+
+    before = random.getstate(), np.random.get_state()[1].tolist(), np.random.get_state()[2]
+    module, x = Slow().eval(), torch.ones(2, 4)
+    example = make_example(module, x, None)
+    threads = [threading.Thread(target=evaluated, args=(module, example)) for _ in range(2)]
+    threads[0].start()
+    time.sleep(0.025)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    after = random.getstate(), np.random.get_state()[1].tolist(), np.random.get_state()[2]
+    assert after == before
