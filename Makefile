@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  ?= .venv-peers
+PEERED := $(PEERS)/.installed
 MODELS ?= models
 DEMO   := $(MODELS)/digits/1/model.json $(MODELS)/diabetes/1/model.json
 
@@ -41,8 +43,16 @@ lint: setup ## Format, lint, types and import layers
 
 check: lint test docs ## Everything that must be green before a commit lands
 
-bench: setup ## Measure the ratios that the project promises
-	$(BIN)/python -m benchmarks
+bench: $(PEERED) ## Measure against the naive loop and the peers, and write docs/benchmarks.md
+	$(PEERS)/bin/python -m benchmarks
+	$(PEERS)/bin/python -m benchmarks.report
+
+# An environment of their own: what the peers bring is no business of the project's
+$(PEERED): pyproject.toml constraints.txt benchmarks/peers.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval]'
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt -r benchmarks/peers.txt
+	@touch $@
 
 docs: setup ## Redraw the picture and check that the documents' links lead somewhere
 	$(BIN)/python -m docs.picture
@@ -52,4 +62,4 @@ docker-test: setup ## Build and run the Dockerfile with buildah, no daemon neede
 	$(BIN)/python -m pytest tests/docker -m docker
 
 clean: ## Remove what make made
-	rm -rf $(VENV) $(MODELS) .docker-test .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(MODELS) .docker-test .mypy_cache .pytest_cache .ruff_cache .hypothesis

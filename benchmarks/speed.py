@@ -1,67 +1,117 @@
-"""Time of a Monte Carlo prediction against one deterministic pass and against the naive loop.
+"""Time of a Monte Carlo prediction on every side, interleaved in one run.
 
-The sides are interleaved in one run, after a warm-up; medians and their spread are of the rounds.
+Ratios are of times of one round; medians, min and max are over the rounds.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
-import torch
-
-import mcdrop
+from benchmarks import coverage, peak, peers, rounds, sides, workloads
+from benchmarks.record import Record
+from benchmarks.rounds import DETERMINISTIC, FRESH, LOOP, WARM, Timing
+from benchmarks.sides import Side
 from benchmarks.workloads import Workload
 
 
-def measure(work: Workload, rounds: int = 5) -> dict[str, float | str]:
-    """Medians in seconds, and the ratios of each round's times.
+def measure(name: str, repeats: int = 5, device: str = "cpu", rate: float | None = None) -> Record:
+    """Time every side on a workload.
 
     Args:
-        work: what to run.
-        rounds: how often each side is timed.
+        name: of the workload.
+        repeats: how often each side is timed.
+        device: `"cpu"` or `"cuda"`.
+        rate: the machine's peak in FLOP/s; measured if not given.
     """
-    module = work.module.eval()
-    mc = mcdrop.MCDropout(module, work.x, task="regression")
-    naive = _naive(work)
-    sides: dict[str, Callable[[], object]] = {
-        "deterministic": lambda: module(work.x),
-        "mcdrop": lambda: mc.predict(work.x, samples=work.samples),
-        "loop": naive,
+    work = workloads.build(name, device)
+    ours, mc = sides.ours(work)
+    timings = rounds.run([sides.deterministic(work), *ours, *_others(work)], work, repeats)
+    plain = workloads.build(name)  # on the CPU, where everything can be counted
+    drawn = {
+        side.label: coverage.draws(side.run, plain.x)
+        for side in _others(plain)
+        if not timings[side.label].error
     }
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    with torch.no_grad():
-        for timed in range(-1, rounds):
-            for name, side in sides.items():
-                start = time.perf_counter()
-                side()
-                if timed >= 0:
-                    times[name].append(time.perf_counter() - start)
-    passes = [m / d for m, d in zip(times["mcdrop"], times["deterministic"], strict=True)]
-    faster = [n / m for n, m in zip(times["loop"], times["mcdrop"], strict=True)]
+    rows = compare(timings, drawn, work.samples)
+    needed = peak.flops(plain.module, plain.x)
+    rate = peak.measure(device) if rate is None else rate
+    seconds = timings[WARM].median
     return {
-        "workload": work.name,
-        "samples": float(work.samples),
-        **{f"{name}_s": statistics.median(values) for name, values in times.items()},
-        "passes": statistics.median(passes),
-        "passes_min": min(passes),
-        "passes_max": max(passes),
-        "faster_than_loop": statistics.median(faster),
-        "faster_than_loop_min": min(faster),
-        "faster_than_loop_max": max(faster),
+        "workload": name,
+        "title": work.title,
+        "samples": work.samples,
+        "rows": work.x.shape[0],
+        "rounds": repeats,
+        "engine": str(mc.plan.engine),
+        "plan": str(mc.plan),
+        "deterministic_s": timings[DETERMINISTIC].median,
+        "mcdrop_s": seconds,
+        "fresh_s": timings[FRESH].median,
+        "loop_s": timings[LOOP].median,
+        **_spread("passes", timings[WARM], timings[DETERMINISTIC]),
+        **_spread("fresh_passes", timings[FRESH], timings[DETERMINISTIC]),
+        **_spread("faster_than_loop", timings[LOOP], timings[WARM]),
+        **_best(timings, rows),
+        "flops": needed,
+        "peak_flops_per_s": rate,
+        "dense_flops_fraction": work.samples * needed / seconds / rate,
+        "sides": rows,
     }
 
 
-def _naive(work: Workload) -> Callable[[], object]:
-    """Train mode and a loop, as the textbook has it (the workloads have no BatchNorm)."""
+def compare(timings: Mapping[str, Timing], drawn: Mapping[str, int], samples: int) -> list[Record]:
+    """Each other Monte Carlo side: time, ratio to mcdrop, and what it misses."""
+    truth = timings[LOOP]
+    rows: list[Record] = []
+    for label, timing in timings.items():
+        if label in {DETERMINISTIC, WARM, FRESH}:
+            continue
+        row: Record = {"side": timing.side.name, "variant": timing.side.variant, "label": label}
+        if timing.error:
+            rows.append({**row, "seconds": None, "note": timing.error})
+            continue
+        variance = statistics.mean(timing.variances) / statistics.mean(truth.variances)
+        # two means of n samples each differ by sqrt(2 variance / n)
+        error = math.sqrt(2.0 * statistics.mean(truth.variances) / samples)
+        offset = statistics.mean(timing.offsets) / error
+        share = drawn[label] / drawn[LOOP]
+        row |= {
+            "seconds": timing.median,
+            **_spread("ratio", timing, timings[WARM]),
+            "draws_share": share,
+            "variance_share": variance,
+            "mean_offset": offset,
+            "note": coverage.note(share, variance, offset),
+        }
+        rows.append(row)
+    return rows
 
-    def run() -> object:
-        work.module.train()
-        try:
-            passes = torch.stack([work.module(work.x) for _ in range(work.samples)])
-        finally:
-            work.module.eval()
-        return passes.mean(0), passes.var(0)
 
-    return run
+def _best(timings: Mapping[str, Timing], rows: Sequence[Record]) -> Record:
+    """The fastest side that misses nothing, and the fastest of all that run."""
+    ran = [row for row in rows if row["seconds"] is not None]
+    fastest = min(ran, key=lambda row: float(row["seconds"]))
+    best = min((row for row in ran if not row["note"]), key=lambda row: float(row["seconds"]))
+    return {
+        "best": best["label"],
+        **_spread("faster_than_best", timings[best["label"]], timings[WARM]),
+        **_spread("fresh_faster_than_best", timings[best["label"]], timings[FRESH]),
+        "fastest": fastest["label"],
+        **_spread("faster_than_fastest", timings[fastest["label"]], timings[WARM]),
+    }
+
+
+def _spread(name: str, slow: Timing, fast: Timing) -> Record:
+    """Median, min and max over the rounds of how many times faster."""
+    ratios = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
+    return {
+        name: statistics.median(ratios),
+        f"{name}_min": min(ratios),
+        f"{name}_max": max(ratios),
+    }
+
+
+def _others(work: Workload) -> list[Side]:
+    return [*sides.naive(work), *peers.build(work)]

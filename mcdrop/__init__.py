@@ -19,8 +19,9 @@ from mcdrop.version import __version__
 if TYPE_CHECKING:
     from mcdrop import tasks
     from mcdrop.capture import Audit, Finding, audit, capture
+    from mcdrop.loading import load
     from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
-    from mcdrop.predictor import MCDropout, load
+    from mcdrop.predictor import MCDropout
     from mcdrop.program import Manifest, Program, Site
 
 __all__ = [
@@ -54,7 +55,7 @@ _HOMES = {
     "Prediction": "prediction",
     "RegressionPrediction": "prediction",
     "MCDropout": "predictor",
-    "load": "predictor",
+    "load": "loading",
     "Manifest": "program",
     "Program": "program",
     "Site": "program",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 
@@ -31,3 +32,18 @@ def one_of(what: str, value: object, allowed: Sequence[str]) -> None:
     """
     if value not in allowed:
         raise InputError(f"{what} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def positive(what: str, value: object) -> float:
+    """A finite number above zero, NumPy's too.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        number = float(value)  # type: ignore[arg-type]  # that is the question
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool | str) or not 0.0 < number < math.inf:
+        raise InputError(f"{what} must be a number above 0; got {value!r}")
+    return number

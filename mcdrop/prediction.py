@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ class Prediction:
         mean: mean over samples, `[B, ...]`.
         variance: see the subclasses.
         standard_error: Monte Carlo standard error of `mean`, same shape; NaN for a single sample.
-        samples: samples used for each row, int64 `[B]`.
+            From the spread of block means under balanced sampling.
+        samples: samples used for each row, int64 `[B]`; 0 where none was needed.
     """
 
     mean: Tensor
@@ -31,6 +33,10 @@ class Prediction:
     def fields(self) -> dict[str, Tensor]:
         """Every field by name, in the order of declaration."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def rows(self, index: Tensor) -> Self:
+        """The prediction of some rows."""
+        return type(self)(**{name: value[index] for name, value in self.fields().items()})
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}={list(value.shape)}" for name, value in self.fields().items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,34 +12,38 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mcdrop.arguments import integer, one_of
+from mcdrop.arguments import integer, one_of, positive
 from mcdrop.capture import capture
-from mcdrop.capture.example import Ranges, make_example
+from mcdrop.capture.example import Example, Ranges, make_example
 from mcdrop.capture.probe import evaluated
 from mcdrop.engine import (
-    BatchedEngine,
     EagerEngine,
-    Engine,
+    EngineName,
     Job,
-    LoopEngine,
-    OneRow,
-    Run,
+    Plan,
+    Planner,
+    Precision,
+    Sampler,
+    Source,
+    check_precision,
     require_variance,
 )
-from mcdrop.errors import ArtifactError, InputError, NoStochasticSiteError
-from mcdrop.estimate import Estimator, estimator
+from mcdrop.errors import InputError, NoStochasticSiteError
+from mcdrop.estimate import estimator
+from mcdrop.exact import CLOSED_FORM, closed_form, switched_off
 from mcdrop.prediction import Prediction, joined
 from mcdrop.program import Manifest, Program, TensorSpec, artifact
+from mcdrop.program.analytic import analytic_head as without_last_sites
 from mcdrop.program.device import resolve_device
 from mcdrop.program.manifest import UNKNOWN, Defaults, first, made_with
 from mcdrop.program.schema import Inputs, checked, lookup_errors
-from mcdrop.sampling import Masks
-from mcdrop.tasks import AnyTask, Task, check_outputs, entries, resolve
+from mcdrop.sampling import BLOCK, Masks, Sampling
+from mcdrop.summary import Summary
+from mcdrop.tasks import AnyTask, Regression, Task, check_outputs, entries, resolve
 
-EngineName = Literal["auto", "loop", "batched", "eager"]
 Progress = Callable[[int, int], None]
 _DEFAULT_SAMPLES = 64
-_STREAM_BLOCK = 16  # samples between two partial results
+MOST_SAMPLES = 1024  # where a tolerance decides, and the caller named no limit
 
 
 class MCDropout:
@@ -51,13 +56,20 @@ class MCDropout:
             object of `mcdrop.tasks`.
         masks: `"shared"` gives all rows of a sample the same masks: a sample is one function;
             `"independent"` gives each row its own.
-        sampling: `"iid"`, independent samples.
-        engine: `"auto"` (batched, or loop where vmap cannot take the model), `"loop"` (the oracle),
-            `"batched"`, or `"eager"` for modules that cannot be traced.
+        sampling: `"balanced"` drops each unit in as nearly p of the samples as whole numbers allow,
+            in blocks of 16: the mean is known with fewer samples. `"iid"`: independent samples.
+        engine: `"auto"` (the fastest, by a short warm-up for each new shape of input), `"loop"`
+            (the oracle), `"batched"`, `"thinned"` (dropped units are not computed), or `"eager"`
+            for modules that cannot be traced.
         device: where to compute.
         memory_budget: bytes that the tensors of a chunk may take.
         sites: patterns of the sites to sample; all by default.
         dynamic_axes: free axes other than the batch (see `capture`).
+        analytic_head: for regression: take the last dropout, where only an affine layer follows it,
+            in closed form instead of by sampling. Exact, and without Monte Carlo error where the
+            model has no other site.
+        precision: `"float32"`, or `"bfloat16"` or (CUDA) `"tf32"` for the products; `plan` says
+            what that costs in accuracy.
 
     Raises:
         CaptureError: the module cannot be traced.
@@ -79,40 +91,42 @@ class MCDropout:
         *,
         task: str | Task,
         masks: Masks = "shared",
-        sampling: Literal["iid"] = "iid",
-        engine: EngineName = "auto",
+        sampling: Sampling = "balanced",
+        engine: EngineName | Literal["eager"] = "auto",
         device: torch.device | str = "cpu",
         memory_budget: int = 1 << 30,
         sites: str | Sequence[str] | None = None,
         dynamic_axes: Ranges | None = None,
+        analytic_head: bool = False,
+        precision: Precision = "float32",
     ) -> None:
         one_of("masks", masks, ("shared", "independent"))
-        one_of("sampling", sampling, ("iid",))
-        one_of("engine", engine, ("auto", "loop", "batched", "eager"))
+        one_of("sampling", sampling, ("balanced", "iid"))
+        one_of("engine", engine, ("auto", "loop", "batched", "thinned", "eager"))
+        one_of("precision", precision, ("float32", "tf32", "bfloat16"))
         memory_budget = integer("memory_budget (bytes)", memory_budget, 1)
         self.task: AnyTask = resolve(task)
         self.masks: Masks = masks
+        self.sampling: Sampling = sampling
         self.device = resolve_device(device)
+        check_precision(precision, self.device)
         self.manifest: Manifest | None = None
         self._eager: EagerEngine | None = None
         self._program: Program | None = None
+        self._head: Program | None = None
+        self._closed: Callable[[Job], Prediction] | None = None
+        if analytic_head and (engine == "eager" or not isinstance(self.task, Regression)):
+            raise InputError(
+                "analytic_head takes a program (not engine='eager') and task='regression', which "
+                "is affine in the model's output; a softmax or a log-variance is not. For the "
+                "moments of logits, take task='regression' on their entry"
+            )
         if engine == "eager":
-            self._engine: Engine = self._open_eager(model, example_inputs, sites, dynamic_axes)
+            if precision != "float32":
+                raise InputError("engine='eager' computes as the module does; leave precision out")
+            self._source: Source = self._open_eager(model, example_inputs, sites, dynamic_axes)
             return
-        example = None
-        if isinstance(model, Program):
-            if example_inputs is not None or sites is not None or dynamic_axes is not None:
-                raise InputError(
-                    "example_inputs, sites and dynamic_axes belong to capture(); a Program has them"
-                )
-            program = model
-        else:
-            if example_inputs is None:
-                raise InputError(
-                    "example_inputs is needed to trace a module: a tensor, a tuple or a dict"
-                )
-            program = capture(model, example_inputs, sites=sites, dynamic_axes=dynamic_axes)
-            example = make_example(model, example_inputs, dynamic_axes)
+        program, example = _captured(model, example_inputs, sites, dynamic_axes)
         names = entries(self.task, [spec.name for spec in program.outputs])
         program = program.select(*names).to(self.device)
         check_outputs(self.task, [spec.shape for spec in program.outputs])
@@ -122,9 +136,25 @@ class MCDropout:
             require_variance(program, checked(program.inputs, example.tensors, self.device))
         self._program = program
         self.inputs: tuple[TensorSpec, ...] = program.inputs
-        batched = BatchedEngine(program, masks, memory_budget)
-        looped = engine == "loop" or (engine == "auto" and not batched.works())
-        self._engine = LoopEngine(program, masks, memory_budget) if looped else batched
+
+        def planner(program: Program) -> Planner:
+            return Planner(
+                program,
+                engine=engine,
+                masks=masks,
+                sampling=sampling,
+                memory_budget=memory_budget,
+                precision=precision,
+            )
+
+        self._source = self._sampled = planner(program)
+        if analytic_head:
+            self._head = without_last_sites(program)
+            if self._head.active:
+                self._source = planner(self._head)
+            else:
+                assert isinstance(self.task, Regression)
+                self._closed = partial(closed_form, self._head, self.task)
 
     @property
     def program(self) -> Program:
@@ -139,8 +169,21 @@ class MCDropout:
 
     @property
     def engine(self) -> str:
-        """Name of the engine in use."""
-        return self._engine.name
+        """Name of the engine in use; `"closed form"` where an analytic head leaves no sampling."""
+        return CLOSED_FORM.engine if self._closed is not None else self._source.name
+
+    @property
+    def plan(self) -> Plan:
+        """How the newest shape of input is computed, and why; print it.
+
+        Raises:
+            InputError: the eager engine has no plan.
+        """
+        if not isinstance(self._source, Planner):
+            raise InputError('engine="eager" runs the module itself, one sample at a time')
+        if self._closed is not None:
+            return Plan(self._source.latest.rows, CLOSED_FORM, CLOSED_FORM)
+        return self._source.latest
 
     def predict(
         self,
@@ -148,6 +191,7 @@ class MCDropout:
         *,
         samples: int | None = None,
         seed: int | None = None,
+        tolerance: float | None = None,
         first_row: int = 0,
         progress: Progress | None = None,
     ) -> Prediction:
@@ -155,9 +199,12 @@ class MCDropout:
 
         Args:
             x: a tensor, or a tuple or dict of tensors, `[B, ...]`.
-            samples: how many; the artifact's default, or 64.
+            samples: how many; the artifact's default, or 64. With a tolerance, the most that a row
+                may use; 1024 by default.
             seed: of the mask stream; the artifact's default, or 0. The same seed gives the same
-                answer whatever other rows are in the batch.
+                answer (to rounding) whatever other rows are in the batch.
+            tolerance: a row is done when the standard error of its mean, the largest over its
+                outputs, is no larger; looked at after each block of 16 samples from the fourth on.
             first_row: number of the first row. Independent masks are keyed by the row's number, so
                 pass it when a table is predicted in parts.
             progress: called with (done, total) in row-samples after each chunk.
@@ -168,17 +215,22 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        job = self._job(x, samples, seed, first_row)
+        job = self._job(x, samples, seed, tolerance, first_row)
+        if self._closed is not None:
+            return self._closed(job)
         parts = []
         for rows in job.row_chunks():
-            run, estimate = self._open(job, rows), estimator(self.task)
-            for chunk in job.sample_chunks(job.plan.samples):
-                _fold(estimate, run, chunk)
+
+            def report(done: int, rows: range = rows) -> None:
                 if progress is not None:
-                    done = rows.start * job.samples + len(rows) * chunk.stop
-                    progress(done, job.rows * job.samples)
-            parts.append(estimate.prediction())
-            del run  # or its trunk would be held while the next one is made
+                    progress(rows.start * job.samples + len(rows) * done, job.rows * job.samples)
+
+            summary = self._summary(job, rows)
+            summary.extend(0, job.samples, report)
+            if summary.finished:
+                report(job.samples)
+            parts.append(summary.prediction())
+            del summary  # or its trunk would be held while the next one is made
         return joined(parts)
 
     def stream(
@@ -187,6 +239,7 @@ class MCDropout:
         *,
         samples: int | None = None,
         seed: int | None = None,
+        tolerance: float | None = None,
         first_row: int = 0,
     ) -> Iterator[Prediction]:
         """Partial predictions after each block of samples; the last one is that of `predict`.
@@ -195,27 +248,27 @@ class MCDropout:
             x: as for `predict`.
             samples: as for `predict`.
             seed: as for `predict`.
+            tolerance: as for `predict`; the stream ends when every row is done.
             first_row: as for `predict`.
 
         Raises:
             InputError: an input does not fit the model.
         """
-        return self._partials(self._job(x, samples, seed, first_row))
+        job = self._job(x, samples, seed, tolerance, first_row)
+        if self._closed is not None:
+            return iter([self._closed(job)])
+        return self._partials(job)
 
     def _partials(self, job: Job) -> Iterator[Prediction]:
-        chunks = list(job.row_chunks())
-        estimates = [estimator(self.task) for _ in chunks]
-        # of one chunk the trunk is kept; of several it is made again for each block, as memory
-        # would grow with the rows
-        kept = self._open(job, chunks[0]) if len(chunks) == 1 else None
-        for block in job.sample_chunks(_STREAM_BLOCK):
-            for rows, estimate in zip(chunks, estimates, strict=True):
-                run = kept or self._open(job, rows)
-                for start in range(block.start, block.stop, job.plan.samples):
-                    stop = min(start + job.plan.samples, block.stop)
-                    _fold(estimate, run, range(start, stop))
-                del run
-            yield joined([estimate.prediction() for estimate in estimates])
+        summaries = [self._summary(job, rows) for rows in job.row_chunks()]
+        for start in range(0, job.samples, BLOCK):
+            for summary in summaries:
+                summary.extend(start, min(start + BLOCK, job.samples))
+                if len(summaries) > 1:
+                    summary.release()  # or memory would grow with the rows
+            yield joined([summary.prediction() for summary in summaries])
+            if all(summary.finished for summary in summaries):
+                return
 
     def sample(
         self, x: Inputs, *, samples: int = 10, seed: int | None = None, first_row: int = 0
@@ -231,15 +284,12 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        job = self._job(x, samples, seed, first_row)
+        source = self._eager or self._sampled  # not of an analytic head, which has no samples
+        job = self._job(x, samples, seed, None, first_row, source)
         columns = []
         for rows in job.row_chunks():
-            run = self._open(job, rows)
-            with torch.no_grad(), lookup_errors():
-                chunks = [
-                    run.samples(chunk.start, chunk.stop)[0]
-                    for chunk in job.sample_chunks(job.plan.samples)
-                ]
+            sampler = source.open(job.plan, job.part(rows), job.seed, job.numbers(rows))
+            chunks = [sampler.samples(chunk)[0] for chunk in sampler.chunks(0, job.samples)]
             columns.append(torch.cat(chunks))
         return torch.cat(columns, 1)
 
@@ -249,17 +299,11 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        job = self._job(x, 1, 0, 0)
-        with torch.no_grad(), lookup_errors():
-            if self._eager is not None:
-                return self._eager.deterministic(job.inputs)[0]
-            name = self.program.outputs[0].name
-            parts = []
-            for rows in job.row_chunks():
-                part, alone = self._part(job, rows)
-                output = self.program.run_deterministic(part)[name]
-                parts.append(output[:1] if alone else output)
-            return torch.cat(parts)
+        if self._eager is not None:
+            with torch.no_grad(), lookup_errors():
+                return self._eager.deterministic(checked(self.inputs, x, self.device))[0]
+        job = self._job(x, 1, 0, None, 0, self._sampled)
+        return switched_off(self.program, job)[0]
 
     def save(
         self,
@@ -307,7 +351,9 @@ class MCDropout:
                 inputs=program.inputs,
                 outputs=program.outputs,
                 sites=artifact.site_specs(program),
-                defaults=Defaults(samples=samples, seed=seed, masks=self.masks),
+                defaults=Defaults(
+                    samples=samples, seed=seed, masks=self.masks, sampling=self.sampling
+                ),
                 metrics=dict(metrics or {}),
                 provenance={**made_with(), **(provenance or {})},
                 files=UNKNOWN,
@@ -323,84 +369,63 @@ class MCDropout:
         example_inputs: Inputs | None,
         sites: str | Sequence[str] | None,
         dynamic_axes: Ranges | None,
-    ) -> Engine:
+    ) -> Source:
         if isinstance(model, Program) or example_inputs is None:
             raise InputError('engine="eager" needs a module and example_inputs')
         if sites is not None:
             raise InputError('engine="eager" samples every site; sites cannot be selected')
         example = make_example(model, example_inputs, dynamic_axes)
         names = entries(self.task, list(evaluated(model, example)))
-        engine = EagerEngine(model, example, names, self.masks)
+        engine = EagerEngine(model, example, names, self.masks, self.sampling)
         if not engine.sites:
             raise NoStochasticSiteError("the module drew no random number in a stochastic pass")
         self.inputs = example.specs()
         self._eager = engine
         return engine
 
-    def _job(self, x: Inputs, samples: int | None, seed: int | None, first_row: int) -> Job:
+    def _job(
+        self,
+        x: Inputs,
+        samples: int | None,
+        seed: int | None,
+        tolerance: float | None,
+        first_row: int,
+        source: Source | None = None,
+    ) -> Job:
         defaults = Defaults() if self.manifest is None else self.manifest.defaults
-        samples = defaults.samples if samples is None else samples
-        seed = defaults.seed if seed is None else seed
-        samples = integer("samples", samples, 1)
-        seed = integer("seed", seed, 0)
+        if tolerance is not None:
+            tolerance = positive("tolerance", tolerance)
+            samples = MOST_SAMPLES if samples is None else samples
+        samples = integer("samples", defaults.samples if samples is None else samples, 1)
+        seed = integer("seed", defaults.seed if seed is None else seed, 0)
         first_row = integer("first_row", first_row, 0)
         inputs = checked(self.inputs, x, self.device)
-        return Job(inputs, samples, seed, first_row, self._engine.plan(inputs))
+        plan = (source or self._source).plan(inputs, samples, seed)
+        return Job(inputs, samples, seed, first_row, plan, tolerance)
 
-    def _open(self, job: Job, rows: range) -> Run:
-        part, alone = self._part(job, rows)
-        numbers = [job.first_row + row for row in rows]
-        with torch.no_grad(), lookup_errors():
-            if alone:
-                return OneRow(self._engine.open(part, job.seed, numbers * 2))
-            return self._engine.open(part, job.seed, numbers)
+    def _summary(self, job: Job, rows: range) -> Summary:
+        block = BLOCK if self.sampling == "balanced" else 1
+        estimate = estimator(self.task, block, analytic=self._head is not None)
 
-    def _part(self, job: Job, rows: range) -> tuple[dict[str, Tensor], bool]:
-        """Some rows of the inputs; one that the program does not take alone comes twice."""
-        part = {name: tensor[rows.start : rows.stop] for name, tensor in job.inputs.items()}
-        program = self._program
-        alone = len(rows) == 1 and program is not None and not program.takes_one_row
-        if alone:
-            part = {name: torch.cat((tensor, tensor)) for name, tensor in part.items()}
-        return part, alone
+        def open_rows(some: Sequence[int]) -> Sampler:
+            return self._source.open(job.plan, job.part(some), job.seed, job.numbers(some))
+
+        return Summary(rows, estimate, open_rows, job.tolerance)
 
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    device: torch.device | str = "cpu",
-    masks: Masks | None = None,
-    engine: Literal["auto", "loop", "batched"] = "auto",
-    memory_budget: int = 1 << 30,
-) -> MCDropout:
-    """Load an artifact. Nothing in the folder is executed.
-
-    Args:
-        path: the artifact's folder.
-        device: where to compute.
-        masks: how masks are shared; as saved by default.
-        engine: as for `MCDropout`.
-        memory_budget: as for `MCDropout`.
-
-    Raises:
-        ArtifactError: the folder is missing, damaged, altered or unsafe.
-    """
-    program, manifest = artifact.load(Path(path), resolve_device(device))
-    try:
-        mc = MCDropout(
-            program,
-            task=manifest.task,
-            masks=manifest.defaults.masks if masks is None else masks,
-            engine=engine,
-            device=device,
-            memory_budget=memory_budget,
-        )
-    except NoStochasticSiteError as error:
-        raise ArtifactError(f"{path} holds a model without stochastic sites: {error}") from error
-    mc.manifest = manifest
-    return mc
-
-
-def _fold(estimate: Estimator, run: Run, chunk: range) -> None:
-    with torch.no_grad(), lookup_errors():
-        estimate.update(run.samples(chunk.start, chunk.stop))
+def _captured(
+    model: nn.Module | Program,
+    example_inputs: Inputs | None,
+    sites: str | Sequence[str] | None,
+    dynamic_axes: Ranges | None,
+) -> tuple[Program, Example | None]:
+    if isinstance(model, Program):
+        if example_inputs is not None or sites is not None or dynamic_axes is not None:
+            raise InputError(
+                "example_inputs, sites and dynamic_axes belong to capture(); a Program has them"
+            )
+        return model, None
+    if example_inputs is None:
+        raise InputError("example_inputs is needed to trace a module: a tensor, a tuple or a dict")
+    program = capture(model, example_inputs, sites=sites, dynamic_axes=dynamic_axes)
+    return program, make_example(model, example_inputs, dynamic_axes)

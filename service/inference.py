@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from mcdrop.prediction import RegressionPrediction
+from mcdrop.predictor import MOST_SAMPLES
 from service.errors import InvalidRequestError
 from service.registry import Loaded, Registry
 from service.scheduler import Scheduler, Timed
@@ -46,6 +47,7 @@ class Query:
     samples: int
     seed: int
     interval: float | None = None
+    tolerance: float | None = None
 
 
 def check_inputs(loaded: Loaded, names: list[str]) -> None:
@@ -70,6 +72,7 @@ def make_query(
     samples: int | None,
     seed: int | None,
     interval: float | None = None,
+    tolerance: float | None = None,
 ) -> Query:
     """Fill in the model's defaults and hold the question against the server's limits.
 
@@ -87,13 +90,17 @@ def make_query(
             f"a request may have {limits.max_rows} rows, this one has {count}; "
             "send them in several requests, or raise MCDROP_MAX_ROWS"
         )
-    samples = defaults.samples if samples is None else samples
+    if samples is None:
+        samples = defaults.samples
+        if tolerance is not None:  # which decides, up to a limit
+            samples = min(MOST_SAMPLES, limits.max_samples)
     if samples > limits.max_samples:
         raise InvalidRequestError(
             f"a request may ask for {limits.max_samples} samples, this one asks for {samples}; "
             "ask for fewer, or raise MCDROP_MAX_SAMPLES"
         )
-    return Query(inputs, samples, defaults.seed if seed is None else seed, interval)
+    seed = defaults.seed if seed is None else seed
+    return Query(inputs, samples, seed, interval, tolerance)
 
 
 async def infer(
@@ -138,7 +145,9 @@ def _compute(loaded: Loaded, query: Query, abandoned: Event) -> dict[str, Array]
     predictor = loaded.predictor
     inputs = {name: tensor.to(predictor.device) for name, tensor in query.inputs.items()}
     x = inputs if len(inputs) > 1 else next(iter(inputs.values()))
-    prediction = predictor.predict(x, samples=query.samples, seed=query.seed, progress=check)
+    prediction = predictor.predict(
+        x, samples=query.samples, seed=query.seed, tolerance=query.tolerance, progress=check
+    )
     fields = prediction.fields()
     if query.interval is not None:
         assert isinstance(prediction, RegressionPrediction)

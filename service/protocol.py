@@ -44,7 +44,7 @@ class RequestedOutput(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """An inference request; `parameters` takes `mc_samples` and `mc_seed`."""
+    """An inference request; `parameters` takes `mc_samples`, `mc_seed`, `mc_tolerance`."""
 
     id: str | None = None
     parameters: Parameters = {}

@@ -72,7 +72,16 @@ class PredictRequest(BaseModel):
         list[str] | None,
         Field(description="Fields to answer with, these and no others; all of them if absent."),
     ] = None
-    tolerance: NotYet = None
+    tolerance: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="A row is done when the standard error of its mean, the largest over its "
+            "outputs, is no larger; looked at after each 16 samples from 64 on. `samples` is then "
+            "the most that a row may use, 1024 if absent; the answer's `samples` says what it did.",
+        ),
+    ] = None
     abstain_above: NotYet = None
     deadline_ms: NotYet = None
 

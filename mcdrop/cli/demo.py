@@ -74,7 +74,7 @@ def _print_request(name: str, row: int) -> None:
 def _train(name: str, output: Path, seed: int) -> None:
     from mcdrop.cli.progress import bar
     from mcdrop.demo.train import train
-    from mcdrop.predictor import load
+    from mcdrop.loading import load
 
     begun = time.monotonic()
     with bar(f"training {name}", "epochs") as update:

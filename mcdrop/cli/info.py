@@ -32,7 +32,7 @@ def info(
     """
     from rich.console import Console
 
-    from mcdrop.predictor import load
+    from mcdrop.loading import load
 
     manifest = load(artifact).manifest
     assert manifest is not None, "a loaded predictor has its manifest"
@@ -69,7 +69,8 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, str]]:
         more = f" and {len(manifest.classes) - 20} more" if len(manifest.classes) > 20 else ""
         yield "classes", shown + more
     defaults = manifest.defaults
-    yield "by default", f"{defaults.samples} samples, seed {defaults.seed}, {defaults.masks} masks"
+    drawn = f"{defaults.masks} masks, {defaults.sampling}"
+    yield "by default", f"{defaults.samples} samples, seed {defaults.seed}, {drawn}"
 
 
 def _pairs(rows: Iterable[tuple[str, str]]) -> Table:

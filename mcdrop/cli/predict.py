@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,13 @@ def predict(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the masks; by default the artifact's.")
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop a row when the standard error of its mean is no larger; --samples is then "
+            "the most it may use, 1024 by default."
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:N, or auto: the first GPU if there is one.")
     ] = "auto",
@@ -42,6 +50,9 @@ def predict(
         typer.Option(help="For regression, the level of the interval from `lower` to `upper`."),
     ] = 0.9,
     force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT if it exists.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which engine computed what, and why.")
+    ] = False,
 ) -> None:
     """Predict every row of a file, with uncertainty.
 
@@ -61,18 +72,22 @@ def predict(
     """
     if not 0.0 < interval < 1.0:
         raise typer.BadParameter("lies strictly between 0 and 1", param_hint="--interval")
+    if tolerance is not None and not 0.0 < tolerance < math.inf:
+        raise typer.BadParameter("is a number above 0", param_hint="--tolerance")
     from mcdrop.cli.answers import answers, check_output
     from mcdrop.cli.progress import bar
     from mcdrop.cli.rows import read_rows
-    from mcdrop.predictor import load
+    from mcdrop.loading import load
+    from mcdrop.predictor import MOST_SAMPLES
 
     check_output(output_file, force=force)
     mc = load(artifact, device=_device(device))
     manifest = mc.manifest
     assert manifest is not None, "a loaded predictor has its manifest"
     rows = read_rows(input_file, manifest.inputs)
-    count = manifest.defaults.samples if samples is None else samples
+    count = samples or (manifest.defaults.samples if tolerance is None else MOST_SAMPLES)
     work = len(rows) * count
+    used = 0
     begun = time.monotonic()
     with (
         answers(output_file, manifest.classes, force=force) as writer,
@@ -81,18 +96,23 @@ def predict(
         for start, inputs in rows.batches(batch_size):
             prediction = mc.predict(
                 inputs,
-                samples=samples,
+                samples=count,
                 seed=seed,
+                tolerance=tolerance,
                 first_row=start,
                 progress=_shifted(update, start * count, work),
             )
+            used += int(prediction.samples.sum())
             writer.write(_fields(prediction, manifest, interval))
     seconds = time.monotonic() - begun
+    drawn = f"{count}" if used == work else f"{used / len(rows):.0f} (of at most {count})"
     typer.echo(
-        f"{len(rows)} rows x {count} samples in {seconds:.1f} s "
-        f"({work / max(seconds, 1e-9):,.0f} rows·samples/s): {output_file}",
+        f"{len(rows)} rows x {drawn} samples in {seconds:.1f} s "
+        f"({used / max(seconds, 1e-9):,.0f} rows·samples/s): {output_file}",
         err=True,
     )
+    if explain:
+        typer.echo(str(mc.plan), err=True)
 
 
 def _shifted(

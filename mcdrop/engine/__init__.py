@@ -2,20 +2,33 @@
 
 from mcdrop.engine.batched import BatchedEngine
 from mcdrop.engine.eager import EagerEngine
-from mcdrop.engine.engine import Engine, OneRow, Run
+from mcdrop.engine.engine import Engine, Run, Sampler, Source
+from mcdrop.engine.footprint import Footprints
 from mcdrop.engine.job import Job
 from mcdrop.engine.loop import LoopEngine
-from mcdrop.engine.plan import Plan
+from mcdrop.engine.plan import Plan, Trial, Way
+from mcdrop.engine.planner import EngineName, Planner
+from mcdrop.engine.precision import Precision, check_precision
+from mcdrop.engine.thinned import ThinnedEngine
 from mcdrop.engine.variance import require_variance
 
 __all__ = [
     "BatchedEngine",
     "EagerEngine",
     "Engine",
+    "EngineName",
+    "Footprints",
     "Job",
     "LoopEngine",
-    "OneRow",
     "Plan",
+    "Planner",
+    "Precision",
     "Run",
+    "Sampler",
+    "Source",
+    "ThinnedEngine",
+    "Trial",
+    "Way",
+    "check_precision",
     "require_variance",
 ]

@@ -17,11 +17,12 @@ from mcdrop.capture.example import Example
 from mcdrop.capture.intercept import Draw, Intercept, means, plain_tensors
 from mcdrop.capture.outputs import flatten
 from mcdrop.capture.trace import monte_carlo_copy
-from mcdrop.engine.plan import Plan
+from mcdrop.engine.plan import Plan, Way
 from mcdrop.errors import CaptureError
 from mcdrop.program.kernels import aligned
+from mcdrop.program.schema import lookup_errors
 from mcdrop.program.site import BatchLayout, Kind, Law, Site
-from mcdrop.sampling import MaskBank, Masks, MaskStream
+from mcdrop.sampling import MaskBank, Masks, Sampling
 
 # Numbers of rows of the two passes that show which axis of a site holds the rows.
 _FEW, _MANY = 2, 3
@@ -39,12 +40,18 @@ class EagerEngine:
         example: inputs to find the sites with.
         outputs: names of the outputs wanted.
         masks: shared across rows or independent.
+        sampling: balanced or iid.
     """
 
     name = "eager"
 
     def __init__(
-        self, module: nn.Module, example: Example, outputs: Sequence[str], masks: Masks
+        self,
+        module: nn.Module,
+        example: Example,
+        outputs: Sequence[str],
+        masks: Masks,
+        sampling: Sampling,
     ) -> None:
         self._sampled = monte_carlo_copy(module)
         self._evaluated = monte_carlo_copy(module).eval()
@@ -54,7 +61,8 @@ class EagerEngine:
         }
         self._example = example
         self._outputs = tuple(outputs)
-        self._masks: Masks = masks
+        self.masks: Masks = masks
+        self.sampling: Sampling = sampling
         few, many = (self._record(rows) for rows in (_FEW, _MANY))
         if len(few) != len(many):
             raise CaptureError(
@@ -65,13 +73,18 @@ class EagerEngine:
             _site(index, a, b) for index, (a, b) in enumerate(zip(few, many, strict=True))
         )
 
-    def plan(self, inputs: Mapping[str, Tensor]) -> Plan:
+    def plan(self, inputs: Mapping[str, Tensor], samples: int, seed: int) -> Plan:
         """All rows, one sample at a time."""
-        return Plan(next(iter(inputs.values())).shape[0], 1)
+        del samples, seed
+        way = Way(self.name, 1)
+        return Plan(next(iter(inputs.values())).shape[0], way, way)
 
-    def open(self, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]) -> EagerRun:
+    def open(
+        self, plan: Plan, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]
+    ) -> EagerRun:
         """Remember the rows."""
-        return EagerRun(self, dict(inputs), MaskStream(seed), tuple(rows), self._masks)
+        del plan
+        return EagerRun(self, dict(inputs), seed, tuple(rows))
 
     def deterministic(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """The outputs in evaluation mode, any noise of its own at its mean."""
@@ -163,29 +176,59 @@ class _Draw:
         shape = list(like.shape)
         if site.layout is not None:
             shape[site.layout.dim] //= len(run.rows)
-        bank = MaskBank(run.stream, (site,), (tuple(shape),), run.masks, like.device)
-        mask = bank.draw([self._sample], run.rows)[0][0]
+        bank = run.bank(site, tuple(shape), like.device)
+        mask = bank.draw(range(self._sample, self._sample + 1), run.rows)[0][0]
         if site.layout is None:
             return mask[0]
         dim = site.layout.dim
         return aligned(mask, like.shape[dim], dim, 1, site.layout.folded).expand(like.shape)
 
 
-@dataclass(frozen=True, slots=True)
 class EagerRun:
-    """Rows, and the stream to sample them with."""
+    """Rows, and the banks to sample them with.
 
-    engine: EagerEngine
-    inputs: Mapping[str, Tensor]
-    stream: MaskStream
-    rows: tuple[int, ...]
-    masks: Masks
+    Args:
+        engine: what runs.
+        inputs: tensors by name.
+        seed: of the mask stream.
+        rows: their numbers in the caller's batch.
+    """
 
-    def samples(self, start: int, stop: int) -> tuple[Tensor, ...]:
-        """Outputs of samples `start` to `stop - 1`, each `[S, B, ...]`."""
-        passes = [
-            self.engine.sample(self.inputs, _Draw(self, sample)) for sample in range(start, stop)
-        ]
+    def __init__(
+        self,
+        engine: EagerEngine,
+        inputs: Mapping[str, Tensor],
+        seed: int,
+        rows: tuple[int, ...],
+    ) -> None:
+        self.engine = engine
+        self.inputs = inputs
+        self.rows = rows
+        self._seed = seed
+        self._banks: dict[tuple[int, tuple[int, ...]], MaskBank] = {}
+
+    def bank(self, site: Site, shape: tuple[int, ...], device: torch.device) -> MaskBank:
+        """The masks of one site; its shape shows when it draws."""
+        key = (site.index, shape)
+        if key not in self._banks:
+            self._banks[key] = MaskBank(
+                self._seed,
+                (site,),
+                (shape,),
+                masks=self.engine.masks,
+                sampling=self.engine.sampling,
+                device=device,
+            )
+        return self._banks[key]
+
+    def chunks(self, start: int, stop: int) -> Iterator[range]:
+        """One sample at a time."""
+        return (range(sample, sample + 1) for sample in range(start, stop))
+
+    def samples(self, chunk: range) -> tuple[Tensor, ...]:
+        """Outputs of a chunk, each `[S, B, ...]`."""
+        with torch.no_grad(), lookup_errors():
+            passes = [self.engine.sample(self.inputs, _Draw(self, sample)) for sample in chunk]
         return tuple(torch.stack(outputs) for outputs in zip(*passes, strict=True))
 
 

@@ -1,14 +1,15 @@
-"""What every engine offers, and what it shares with the others."""
+"""What every engine offers, and what the samples it computes look like."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from mcdrop.engine.plan import Plan
+from mcdrop.sampling import MaskBank
 
 
 class Run(Protocol):
@@ -16,6 +17,53 @@ class Run(Protocol):
 
     def samples(self, start: int, stop: int) -> tuple[Tensor, ...]:
         """Outputs of samples `start` to `stop - 1`, each `[S, B, ...]`, in the program's order."""
+        ...
+
+
+class Engine(Protocol):
+    """A way to compute samples. All engines give the same samples for the same bank."""
+
+    name: str
+
+    def open(self, inputs: Mapping[str, Tensor], bank: MaskBank, rows: Sequence[int]) -> Run:
+        """Prepare to sample rows.
+
+        Args:
+            inputs: checked tensors by name, on the engine's device.
+            bank: the masks.
+            rows: numbers of these rows in the caller's batch, the keys of independent masks.
+        """
+        ...
+
+
+class Sampler(Protocol):
+    """Rows that are ready to be sampled in chunks of the planned size."""
+
+    def chunks(self, start: int, stop: int) -> Iterator[range]:
+        """Cut a range of samples into what is computed at a time."""
+        ...
+
+    def samples(self, chunk: range) -> tuple[Tensor, ...]:
+        """Outputs of a chunk, each `[S, B, ...]`, in the program's order."""
+        ...
+
+
+class Source(Protocol):
+    """Where a predictor's samples come from."""
+
+    @property
+    def name(self) -> str:
+        """What computes the samples, in a word."""
+        ...
+
+    def plan(self, inputs: Mapping[str, Tensor], samples: int, seed: int) -> Plan:
+        """How rows and samples are cut into chunks, and which engine takes which."""
+        ...
+
+    def open(
+        self, plan: Plan, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]
+    ) -> Sampler:
+        """Prepare to sample rows; see `Engine.open`."""
         ...
 
 
@@ -28,23 +76,3 @@ class OneRow:
     def samples(self, start: int, stop: int) -> tuple[Tensor, ...]:
         """Outputs of samples `start` to `stop - 1`, each `[S, 1, ...]`."""
         return tuple(output[:, :1] for output in self.run.samples(start, stop))
-
-
-class Engine(Protocol):
-    """A way to compute samples. All engines give the same samples for the same seed."""
-
-    name: str
-
-    def plan(self, inputs: Mapping[str, Tensor]) -> Plan:
-        """How many rows and samples at a time fit the memory budget."""
-        ...
-
-    def open(self, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]) -> Run:
-        """Prepare to sample rows.
-
-        Args:
-            inputs: checked tensors by name, on the engine's device.
-            seed: of the mask stream.
-            rows: numbers of these rows in the caller's batch, the keys of independent masks.
-        """
-        ...

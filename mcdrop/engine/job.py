@@ -1,8 +1,8 @@
-"""What is to be computed, and the chunks to do it in."""
+"""What is to be computed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,10 +16,11 @@ class Job:
 
     Attributes:
         inputs: tensors by name, on the engine's device.
-        samples: how many samples of each row.
+        samples: how many samples of each row, at most.
         seed: of the mask stream.
         first_row: number of the first row, the key of its independent masks.
         plan: how much is computed at a time.
+        tolerance: standard error of the mean below which a row is done; `None` for all samples.
     """
 
     inputs: Mapping[str, Tensor]
@@ -27,6 +28,7 @@ class Job:
     seed: int
     first_row: int
     plan: Plan
+    tolerance: float | None = None
 
     @property
     def rows(self) -> int:
@@ -35,12 +37,15 @@ class Job:
 
     def row_chunks(self) -> Iterator[range]:
         """Positions of the rows to compute together."""
-        return _chunks(self.rows, self.plan.rows)
+        size = self.plan.rows
+        return (range(i, min(i + size, self.rows)) for i in range(0, self.rows, size))
 
-    def sample_chunks(self, size: int) -> Iterator[range]:
-        """Numbers of the samples to compute together, at most `size`."""
-        return _chunks(self.samples, size)
+    def part(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Some rows of the inputs."""
+        if rows and rows[-1] - rows[0] == len(rows) - 1:  # neighbours, in order: no copy
+            return {n: tensor[rows[0] : rows[-1] + 1] for n, tensor in self.inputs.items()}
+        return {name: tensor[list(rows)] for name, tensor in self.inputs.items()}
 
-
-def _chunks(count: int, size: int) -> Iterator[range]:
-    return (range(start, min(start + size, count)) for start in range(0, count, size))
+    def numbers(self, rows: Sequence[int]) -> list[int]:
+        """Numbers of rows, the keys of their independent masks."""
+        return [self.first_row + row for row in rows]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mcdrop.engine.plan import Plan, footprint
 from mcdrop.program.execute import Executable
 from mcdrop.program.program import Program
-from mcdrop.sampling import MaskBank, Masks, MaskStream
+from mcdrop.sampling import MaskBank
 
 
 class LoopEngine:
@@ -19,29 +18,17 @@ class LoopEngine:
 
     Args:
         program: what to sample.
-        masks: shared across rows or independent.
-        memory_budget: bytes that the tensors of a pass may take.
     """
 
     name = "loop"
 
-    def __init__(self, program: Program, masks: Masks, memory_budget: int = 1 << 30) -> None:
+    def __init__(self, program: Program) -> None:
         self._program = program
-        self._masks: Masks = masks
-        self._budget = memory_budget
         self._executable = Executable(program.stochastic, program.device)
 
-    def plan(self, inputs: Mapping[str, Tensor]) -> Plan:
-        """As many rows as fit the budget, one sample at a time."""
-        rows = next(iter(inputs.values())).shape[0]
-        cost = footprint(self._program, inputs, self._masks)
-        return Plan(cost.plan(rows, self._budget, self._program.device).rows, 1)
-
-    def open(self, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]) -> LoopRun:
+    def open(self, inputs: Mapping[str, Tensor], bank: MaskBank, rows: Sequence[int]) -> LoopRun:
         """Remember the rows."""
         program = self._program
-        shapes = footprint(program, inputs, self._masks).shapes
-        bank = MaskBank(MaskStream(seed), program.active, shapes, self._masks, program.device)
         weights = {name: program.weights[name] for name in program.stochastic.weights}
         return LoopRun(self._executable, {**inputs, **weights}, bank, tuple(rows))
 
@@ -59,7 +46,7 @@ class LoopRun:
         """Outputs of samples `start` to `stop - 1`, each `[S, B, ...]`."""
         passes = []
         for sample in range(start, stop):
-            masks = self.bank.draw([sample], self.rows)
+            masks = self.bank.draw(range(sample, sample + 1), self.rows)
             named = {s.mask: m[0] for s, m in zip(self.bank.sites, masks, strict=True)}
             passes.append(self.executable({**self.values, **named}))
         return tuple(torch.stack(outputs) for outputs in zip(*passes, strict=True))

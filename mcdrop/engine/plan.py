@@ -1,89 +1,83 @@
-"""Chunks that fit: how many rows and samples an engine computes at a time."""
+"""The plan: which engine computes what, how much at a time, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+# Samples whose gathered weights are kept for the next time; later ones are gathered anew.
+KEPT_SAMPLES = 128
 
-from mcdrop.program.program import Program
-from mcdrop.program.site import Site
-from mcdrop.sampling import Masks
 
-_ROWS = 4  # measured with so many; memory is linear in rows
-# Beyond the last-level cache, larger chunks only cost memory bandwidth (measured on CPU).
-_CPU_WORKING_SET = 32 << 20
-# Larger chunks gain nothing measurable, and memory is the same for any number of samples beyond.
-_MOST_SAMPLES = 64
+@dataclass(frozen=True, slots=True)
+class Way:
+    """An engine, and how many samples it computes at a time: a power of two, or 0 for none."""
+
+    engine: str
+    samples: int
+
+    def halved(self) -> Way:
+        """Half as many samples at a time."""
+        return replace(self, samples=max(1, self.samples // 2))
+
+    def __str__(self) -> str:
+        if self.samples == 0:
+            return f"{self.engine}, no samples"
+        return f"{self.engine}, {self.samples} sample{'s' * (self.samples > 1)} at a time"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A way that was tried on the caller's rows, and what a sample took.
+
+    Attributes:
+        fresh: whether what could be kept was made anew, as for a seed seen for the first time.
+        seconds: for one sample of all rows; `None` where memory did not suffice.
+    """
+
+    way: Way
+    fresh: bool
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Chunk sizes.
+    """How a prediction is computed.
 
     Attributes:
         rows: rows computed together.
-        samples: samples of those rows computed together.
+        kept: how samples are computed whose masks and weights may be kept: the first 128 of a seed
+            that was asked for before.
+        fresh: how all others are computed.
+        trials: what was measured to choose.
+        notes: what else there is to know, a line each.
     """
 
     rows: int
-    samples: int
+    kept: Way
+    fresh: Way
+    trials: tuple[Trial, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that computes the first samples of a repeated seed."""
+        return self.kept.engine
+
+    def way(self, sample: int, *, repeated: bool) -> Way:
+        """How a sample is computed."""
+        return self.kept if repeated and sample < KEPT_SAMPLES else self.fresh
+
+    def __str__(self) -> str:
+        lines = [f"{self.rows} row{'s' * (self.rows > 1)} together; {self.kept}"]
+        if self.fresh != self.kept:
+            lines.append(
+                f"samples beyond {KEPT_SAMPLES}, and seeds seen for the first time: {self.fresh}"
+            )
+        lines += self.notes
+        lines += [_line(trial) for trial in self.trials]
+        return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What one shape of input costs.
-
-    Attributes:
-        shapes: shape of each enabled site's mask, the batch taken out.
-        trunk_bytes: peak of the trunk, per row.
-        boundary_bytes: what the trunk leaves for the tail, per row.
-        tail_bytes: peak of the tail, per row and sample.
-        mask_bytes: masks of one sample that all rows share.
-        row_mask_bytes: masks of one sample, for each row, where masks are independent.
-    """
-
-    shapes: tuple[tuple[int, ...], ...]
-    trunk_bytes: int
-    boundary_bytes: int
-    tail_bytes: int
-    mask_bytes: int
-    row_mask_bytes: int
-
-    def plan(self, rows: int, budget: int, device: torch.device) -> Plan:
-        """The largest chunks whose tensors stay within `budget` bytes."""
-        sampled = self.boundary_bytes + self.tail_bytes + self.row_mask_bytes
-        per_row = max(self.trunk_bytes, sampled, 1)
-        fitting = max(1, min(rows, budget // per_row))
-        per_sample = (self.tail_bytes + self.row_mask_bytes) * fitting + self.mask_bytes
-        limit = min(budget, _CPU_WORKING_SET) if device.type == "cpu" else budget
-        return Plan(fitting, min(_MOST_SAMPLES, max(1, limit // max(per_sample, 1))))
-
-
-def footprint(program: Program, inputs: Mapping[str, Tensor], masks: Masks) -> Footprint:
-    """Measure a program on the meta device for inputs of these shapes (rows do not matter)."""
-    sizes = {name: tensor.shape[1:] for name, tensor in inputs.items()}
-    metas = program.meta_inputs(_ROWS, sizes)
-    trunk = program.measure(program.trunk, metas)
-    tail = program.measure(program.tail, trunk.outputs)
-    shapes = tuple(_mask_shape(site, tail.noise.get(site.mask)) for site in program.active)
-    shared = row = 0
-    for site, shape in zip(program.active, shapes, strict=True):
-        size = 8 * torch.Size(shape).numel()  # words and the float mask made of them
-        if masks == "independent" and site.layout is not None:
-            row += size
-        else:
-            shared += size
-    held = sum(value.nbytes for value in trunk.outputs.values() if isinstance(value, Tensor))
-    return Footprint(shapes, trunk.peak // _ROWS, held // _ROWS, tail.peak // _ROWS, shared, row)
-
-
-def _mask_shape(site: Site, noise: tuple[int, ...] | None) -> tuple[int, ...]:
-    if noise is None:  # the site does not reach the outputs that are wanted
-        return ()
-    if site.layout is None:
-        return noise
-    dim = site.layout.dim
-    return (*noise[:dim], noise[dim] // _ROWS, *noise[dim + 1 :])
+def _line(trial: Trial) -> str:
+    cost = "out of memory" if trial.seconds is None else f"{trial.seconds * 1e3:.3f} ms a sample"
+    return f"measured: {trial.way}{', all made anew' * trial.fresh}: {cost}"

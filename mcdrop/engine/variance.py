@@ -8,10 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mcdrop.engine.footprint import Footprints
 from mcdrop.engine.loop import LoopEngine
 from mcdrop.errors import NoStochasticSiteError
 from mcdrop.program.program import Program
 from mcdrop.program.site import Law, Site
+from mcdrop.sampling import MaskBank
 
 # Few samples at a bold rate, and at a mild one for outputs that a bold rate would leave at zero.
 _RATES, _SAMPLES = (0.5, 0.1), 8
@@ -34,8 +36,16 @@ def require_variance(program: Program, inputs: Mapping[str, Tensor]) -> None:
     for rate in _RATES:
         sites = tuple(_at_rate(site, rate) for site in program.sites)
         with torch.no_grad():
-            run = LoopEngine(replace(program, sites=sites), "shared").open(inputs, 0, rows)
-            samples.append(run.samples(0, _SAMPLES))
+            bold = replace(program, sites=sites)
+            bank = MaskBank(
+                0,
+                bold.active,
+                Footprints(bold, "shared")(inputs).shapes,
+                masks="shared",
+                sampling="iid",
+                device=program.device,
+            )
+            samples.append(LoopEngine(bold).open(inputs, bank, rows).samples(0, _SAMPLES))
     if all(_same(torch.cat(outputs)) for outputs in zip(*samples, strict=True)):
         names = ", ".join(repr(site.name) for site in program.active)
         raise NoStochasticSiteError(

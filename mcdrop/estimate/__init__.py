@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from mcdrop.estimate.blocks import BlockMoments
 from mcdrop.estimate.classification import ClassificationEstimator
 from mcdrop.estimate.moments import Moments
 from mcdrop.estimate.regression import RegressionEstimator
 from mcdrop.tasks import AnyTask, Gaussian, Regression
 
-__all__ = ["ClassificationEstimator", "Estimator", "Moments", "RegressionEstimator", "estimator"]
+__all__ = [
+    "BlockMoments",
+    "ClassificationEstimator",
+    "Estimator",
+    "Moments",
+    "RegressionEstimator",
+    "estimator",
+]
 
 Estimator = ClassificationEstimator | RegressionEstimator
 
 
-def estimator(task: AnyTask) -> Estimator:
-    """An empty estimator for a task."""
+def estimator(task: AnyTask, block: int = 1, *, analytic: bool = False) -> Estimator:
+    """An empty estimator for a task.
+
+    Args:
+        task: what the outputs mean.
+        block: samples of a balanced block; 1 for independent samples.
+        analytic: whether the outputs are an analytic head's.
+    """
     if isinstance(task, Regression | Gaussian):
-        return RegressionEstimator(task)
-    return ClassificationEstimator(task)
+        return RegressionEstimator(task, block, analytic=analytic)
+    assert not analytic, task
+    return ClassificationEstimator(task, block)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.errors import InputError
-from mcdrop.estimate.moments import Moments
+from mcdrop.estimate.blocks import BlockMoments
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.tasks import Binary, Classification, Multilabel
 
@@ -20,7 +20,7 @@ ProbabilityTask: TypeAlias = Classification | Binary | Multilabel
 class _State:
     """Sums over samples: moments of the probabilities, H[p_s], and votes `[B, ..., C]`."""
 
-    moments: Moments
+    moments: BlockMoments
     entropy: Tensor
     votes: Tensor
 
@@ -31,27 +31,43 @@ class _State:
             self.votes + other.votes,
         )
 
+    def rows(self, index: Tensor) -> _State:
+        return _State(self.moments.rows(index), self.entropy[index], self.votes[index])
+
 
 class ClassificationEstimator:
     """Folds chunks of raw outputs into a prediction; memory does not grow with the samples.
 
     Args:
         task: how raw outputs become probabilities.
+        block: samples of a balanced block; 1 for independent samples.
     """
 
-    def __init__(self, task: ProbabilityTask) -> None:
+    def __init__(self, task: ProbabilityTask, block: int = 1) -> None:
         self._task = task
+        self._block = block
         self._state: _State | None = None
 
-    def update(self, outputs: tuple[Tensor, ...]) -> None:
-        """Take in a chunk: the task's output entry `[S, B, ...]`."""
+    def update(self, outputs: tuple[Tensor, ...], start: int) -> None:
+        """Take in a chunk: the task's output entry `[S, B, ...]`, its first sample's number."""
         probs = self._probabilities(outputs[0])
-        self._fold(_State(Moments.of(probs), self._entropies(probs).sum(0), self._vote(probs)))
+        moments = BlockMoments.of(probs, start, self._block)
+        self._fold(_State(moments, self._entropies(probs).sum(0), self._vote(probs)))
 
     def merge(self, other: ClassificationEstimator) -> None:
         """Take in another estimator's samples."""
         if other._state is not None:
             self._fold(other._state)
+
+    def keep(self, index: Tensor) -> None:
+        """Forget all rows but these."""
+        if self._state is not None:
+            self._state = self._state.rows(index)
+
+    def standard_error(self) -> Tensor:
+        """Of the mean, `[B, ...]`."""
+        assert self._state is not None, "no samples yet"
+        return self._state.moments.standard_error()
 
     def _fold(self, new: _State) -> None:
         old = self._state

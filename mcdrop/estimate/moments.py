@@ -46,12 +46,12 @@ class Moments:
         m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / count)
         return Moments(count, mean, m2)
 
+    def rows(self, index: Tensor) -> Moments:
+        """The moments of some rows."""
+        return Moments(self.count, self.mean[index], self.m2[index])
+
     def variance(self) -> Tensor:
-        """Unbiased variance over samples; NaN for a single sample."""
+        """Unbiased variance of independent samples; NaN for a single one."""
         if self.count < 2:
             return torch.full_like(self.m2, torch.nan)
         return self.m2 / (self.count - 1)
-
-    def standard_error(self) -> Tensor:
-        """Standard error of the mean of independent samples; NaN for a single sample."""
-        return (self.variance() / self.count).sqrt()

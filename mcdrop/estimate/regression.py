@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.errors import InputError
+from mcdrop.estimate.blocks import BlockMoments
 from mcdrop.estimate.moments import Moments
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.tasks import Gaussian, Regression
@@ -20,28 +21,60 @@ class RegressionEstimator:
 
     Args:
         task: which part of the output is the mean, and where the noise variance comes from.
+        block: samples of a balanced block; 1 for independent samples.
+        analytic: whether each sample is the conditional mean of an analytic head, and its second
+            output the conditional variance.
     """
 
-    def __init__(self, task: NumberTask) -> None:
+    def __init__(self, task: NumberTask, block: int = 1, *, analytic: bool = False) -> None:
         self._task = task
-        self._means: Moments | None = None
+        self._block = block
+        self._analytic = analytic
+        self._means: BlockMoments | None = None
         self._noise: Moments | None = None
+        self._within: Moments | None = None
 
-    def update(self, outputs: tuple[Tensor, ...]) -> None:
-        """Take in a chunk: the mean `[S, B, ...]`, and the log-variance if there is one."""
-        mean, noise = self._split(outputs)
-        self._fold(Moments.of(mean), None if noise is None else Moments.of(noise))
+    def update(self, outputs: tuple[Tensor, ...], start: int) -> None:
+        """Take in a chunk, given its first sample's number.
+
+        Args:
+            outputs: the mean `[S, B, ...]`, and the log-variance (or an analytic head's conditional
+                variance) if there is one.
+            start: number of the first sample.
+        """
+        if self._analytic:
+            mean, noise, within = outputs[0], None, outputs[1]
+        else:
+            (mean, noise), within = self._split(outputs), None
+        self._fold(
+            BlockMoments.of(mean, start, self._block),
+            None if noise is None else Moments.of(noise),
+            None if within is None else Moments.of(within),
+        )
 
     def merge(self, other: RegressionEstimator) -> None:
         """Take in another estimator's samples."""
         if other._means is not None:
-            self._fold(other._means, other._noise)
+            self._fold(other._means, other._noise, other._within)
+
+    def keep(self, index: Tensor) -> None:
+        """Forget all rows but these."""
+        self._means = self._means and self._means.rows(index)
+        self._noise = self._noise and self._noise.rows(index)
+        self._within = self._within and self._within.rows(index)
+
+    def standard_error(self) -> Tensor:
+        """Of the mean, `[B, ...]`."""
+        assert self._means is not None, "no samples yet"
+        return self._means.standard_error()
 
     def prediction(self) -> RegressionPrediction:
         """What the samples so far say."""
         assert self._means is not None, "no samples yet"
         means = self._means
         epistemic = means.variance()
+        if self._within is not None:  # the law of total variance
+            epistemic = epistemic + self._within.mean
         if self._noise is not None:
             aleatoric = self._noise.mean
         else:
@@ -56,10 +89,10 @@ class RegressionEstimator:
             aleatoric=aleatoric,
         )
 
-    def _fold(self, means: Moments, noise: Moments | None) -> None:
+    def _fold(self, means: BlockMoments, noise: Moments | None, within: Moments | None) -> None:
         self._means = means if self._means is None else self._means.merge(means)
-        if noise is not None:
-            self._noise = noise if self._noise is None else self._noise.merge(noise)
+        self._noise = _merged(self._noise, noise)
+        self._within = _merged(self._within, within)
 
     def _split(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         wide = [out.to(torch.promote_types(out.dtype, torch.float32)) for out in outputs]
@@ -83,3 +116,7 @@ class RegressionEstimator:
             )
         mean, log_variance = wide[0].chunk(2, -1)
         return mean, log_variance.exp()
+
+
+def _merged(old: Moments | None, new: Moments | None) -> Moments | None:
+    return new if old is None or new is None else old.merge(new)

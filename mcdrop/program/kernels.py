@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.program.folded import folded_attention, rnn
+from mcdrop.program.thinned_kernels import THINNED_KERNELS
 
 # Self-normalising networks, Klambauer et al. 2017: the value -lambda * alpha that a dropped unit
 # takes.
@@ -216,5 +217,6 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.weight_norm": weight_norm,
         "mcdrop.slice_scatter": slice_scatter,
         "mcdrop.tuple": lambda *parts: parts,
+        **THINNED_KERNELS,
     }
 )

@@ -70,6 +70,7 @@ class Defaults(Record):
     samples: int = Field(default=64, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
     masks: Literal["shared", "independent"] = "shared"
+    sampling: Literal["balanced", "iid"] = "balanced"
 
 
 class Files(Record):

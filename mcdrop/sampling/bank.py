@@ -1,9 +1,10 @@
-"""The mask bank: the masks of a range of samples, for every site."""
+"""The mask bank: the masks of all samples for every site, made when asked for and kept if small."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -11,54 +12,189 @@ import torch
 from torch import Tensor
 
 from mcdrop.program.site import Site
-from mcdrop.sampling.laws import draw
+from mcdrop.sampling import levels, patterns
+from mcdrop.sampling.laws import noise
+from mcdrop.sampling.patterns import BLOCK
 from mcdrop.sampling.stream import MaskStream
 
 Masks = Literal["shared", "independent"]
+Sampling = Literal["balanced", "iid"]
+Shapes = tuple[tuple[int, ...], ...]
+_Key = tuple[int, ...]
+
+# Patterns and masks of the first samples are kept up to so many bytes: most predictions ask for
+# those, and memory must not grow with the number of samples.
+KEEP_BYTES = 16 << 20
+_SEEDS = 2  # banks kept by an engine: the default seed's, and the last other one
+_BITS = np.left_shift(1, np.arange(BLOCK)).astype(np.uint16).view(np.int16)
 
 
-@dataclass(frozen=True, slots=True)
 class MaskBank:
-    """Masks of all samples, made when asked for.
+    """Masks of all samples of one seed.
 
-    Attributes:
-        stream: where the words come from.
+    Args:
+        seed: of the stream that the words come from.
         sites: the sites, in the order of a program's mask inputs.
         shapes: shape of each site's mask, the batch taken out.
         masks: `"shared"`, one mask per sample for all rows, or `"independent"`, one for each row.
+        sampling: `"balanced"`, stratified for each unit in blocks of 16 samples, or `"iid"`.
         device: where masks are put.
+        keep_bytes: how much may be kept for the next time.
+
+    Raises:
+        InputError: the seed is out of range.
     """
 
-    stream: MaskStream
-    sites: tuple[Site, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    masks: Masks
-    device: torch.device
+    def __init__(
+        self,
+        seed: int,
+        sites: tuple[Site, ...],
+        shapes: Shapes,
+        *,
+        masks: Masks,
+        sampling: Sampling,
+        device: torch.device,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
+        self.stream = MaskStream(seed)
+        self.sites = sites
+        self.shapes = shapes
+        self.masks: Masks = masks
+        self.sampling: Sampling = sampling
+        self.device = device
+        self.kept_bytes = 0
+        self._most = keep_bytes
+        self._blocks: dict[_Key, Tensor] = {}
+        self._drawn: dict[_Key, Tensor] = {}
+        self._bits = torch.from_numpy(_BITS).to(device)
 
-    def draw(self, samples: Sequence[int], rows: Sequence[int]) -> list[Tensor]:
-        """Masks of some samples: for each site float32 `[S, R, *shape]`.
+    def draw(self, samples: range, rows: Sequence[int]) -> list[Tensor]:
+        """Masks of neighbouring samples: for each site float32 `[S, R, *shape]`.
 
         Args:
             samples: numbers of the samples.
             rows: numbers of the rows in the caller's batch; the key of each row's independent mask.
 
         Returns:
-            R = 1 for shared masks and for sites that hold no rows, else R = B.
+            R = 1 for shared masks and for sites that hold no rows, else R = B. Not to be written
+            to: masks are kept and handed out again.
         """
-        return [
-            self._site(site, shape, samples, rows)
-            for site, shape in zip(self.sites, self.shapes, strict=True)
-        ]
+        return [self._site(position, samples, rows) for position in range(len(self.sites))]
 
-    def _site(
-        self, site: Site, shape: tuple[int, ...], samples: Sequence[int], rows: Sequence[int]
-    ) -> Tensor:
+    def _site(self, position: int, samples: range, rows: Sequence[int]) -> Tensor:
+        site = self.sites[position]
         own = self.masks == "independent" and site.layout is not None
-        keys = rows if own else (0,)
-        count = int(np.prod(shape, dtype=np.int64))
-        words = np.empty((len(samples), len(keys), count), dtype=np.uint32)
-        for s, sample in enumerate(samples):
-            for r, row in enumerate(keys):
-                words[s, r] = self.stream.words(site.index, sample, row, count)
-        laid = draw(site.law, words).reshape(len(samples), len(keys), *shape)
-        return laid.to(self.device, non_blocking=True)
+        if own:
+            return self._lay(position, samples, list(_runs(rows)))
+        key = (position, samples.start, samples.stop)
+        if key in self._drawn:
+            return self._drawn[key]
+        mask = self._lay(position, samples, [range(1)])
+        self._keep(self._drawn, key, mask)
+        return mask
+
+    def _lay(self, position: int, samples: range, runs: list[range]) -> Tensor:
+        """Masks `[S, R, *shape]`, put together from blocks."""
+        site, shape = self.sites[position], self.shapes[position]
+        drops = site.law.kind == "bernoulli"
+        size = (len(samples), sum(map(len, runs)), _units(shape))
+        out = torch.empty(size, device=self.device)
+        for block in range(samples.start // BLOCK, -(-samples.stop // BLOCK)):
+            first = max(samples.start, block * BLOCK)
+            last = min(samples.stop, (block + 1) * BLOCK)
+            inside = slice(first - block * BLOCK, last - block * BLOCK)
+            made = self._block(position, block, runs)
+            if drops:
+                made = (made & self._bits[inside, None, None]) == 0
+            else:
+                made = made[:, inside].transpose(0, 1)
+            out[first - samples.start : last - samples.start] = made
+        if drops and site.law.scale != 1.0:
+            out.mul_(site.law.scale)
+        return out.reshape(*size[:2], *shape)
+
+    def _block(self, position: int, block: int, runs: list[range]) -> Tensor:
+        """Patterns `[R, units]`, or noise `[R, 16, units]`, of a block."""
+        shared = runs == [range(1)]
+        key = (position, block)
+        if shared and key in self._blocks:
+            return self._blocks[key]
+        parts = [self._make(position, block, run) for run in runs]
+        made = _to(parts[0] if len(parts) == 1 else torch.cat(parts), self.device)
+        if shared:
+            self._keep(self._blocks, key, made)
+        return made
+
+    def _make(self, position: int, block: int, rows: range) -> Tensor:
+        site, units = self.sites[position], _units(self.shapes[position])
+        even = self.sampling == "balanced"
+        if site.law.kind == "bernoulli":
+            draw = patterns.balanced if even else patterns.independent
+            drawn = draw(self.stream, site.index, block, rows, units, site.law.p)
+            return torch.from_numpy(drawn.view(np.int16))
+        spread = levels.balanced if even else levels.independent
+        return noise(site.law, spread(self.stream, site.index, block, rows, units))
+
+    def _keep(self, kept: dict[_Key, Tensor], key: _Key, value: Tensor) -> None:
+        if self.kept_bytes + value.nbytes <= self._most:
+            self.kept_bytes += value.nbytes
+            kept[key] = value
+
+
+class Banks:
+    """The banks of the last seeds and shapes, so that requests share them.
+
+    Args:
+        sites: as for `MaskBank`.
+        masks: as for `MaskBank`.
+        sampling: as for `MaskBank`.
+        device: as for `MaskBank`.
+    """
+
+    def __init__(
+        self, sites: tuple[Site, ...], *, masks: Masks, sampling: Sampling, device: torch.device
+    ) -> None:
+        self._sites = sites
+        self._masks: Masks = masks
+        self._sampling: Sampling = sampling
+        self._device = device
+        self._banks: OrderedDict[tuple[int, Shapes], MaskBank] = OrderedDict()
+        self._lock = Lock()
+
+    def bank(self, seed: int, shapes: Shapes) -> MaskBank:
+        """The bank of a seed for masks of these shapes."""
+        key = (seed, shapes)
+        with self._lock:
+            if key not in self._banks:
+                while len(self._banks) >= _SEEDS:
+                    self._banks.popitem(last=False)
+                self._banks[key] = MaskBank(
+                    seed,
+                    self._sites,
+                    shapes,
+                    masks=self._masks,
+                    sampling=self._sampling,
+                    device=self._device,
+                )
+            self._banks.move_to_end(key)
+            return self._banks[key]
+
+
+def _units(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _runs(rows: Sequence[int]) -> Iterator[range]:
+    """Stretches of neighbouring numbers."""
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or rows[end] != rows[end - 1] + 1:
+            yield range(rows[start], rows[end - 1] + 1)
+            start = end
+
+
+def _to(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device; the copy runs beside the computation, from pinned memory."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

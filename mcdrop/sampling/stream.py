@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mcdrop.errors import InputError
 
-Words = npt.NDArray[np.uint32]
+Words = npt.NDArray[np.uint64]
 _LIMIT = 2**63
+_LANES = 4  # words that Philox-4×64 makes of one counter
+
+# What a block's words are for; part of the counter, so that uses never share a word.
+MASKS: Final = 0
+OFFSETS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class MaskStream:
-    """Uniform 32-bit words from Philox-4×64-10 (Salmon et al. 2011), keyed by (seed, site).
+    """Uniform 64-bit words from Philox-4×64-10 (Salmon et al. 2011), keyed by (seed, site).
 
-    The counter holds (element, sample, row): the words of one sample of one row are the same
-    whatever is drawn beside them, before them, or on which device they are used.
+    The counter holds (row and element, block, purpose): the words of one row in one block are the
+    same whatever is drawn beside them, before them, or on which device they are used.
 
     Args:
         seed: 0 to 2**63 - 1.
@@ -29,7 +34,8 @@ class MaskStream:
 
     Example:
         >>> stream = MaskStream(seed=0)
-        >>> bool((stream.words(0, 5, 0, 4) == stream.words(0, 5, 0, 8)[:4]).all())
+        >>> two = stream.words(site=0, block=5, purpose=MASKS, rows=range(2), count=6)
+        >>> bool((stream.words(0, 5, MASKS, range(1, 2), 6) == two[1]).all())
         True
     """
 
@@ -41,12 +47,11 @@ class MaskStream:
         if not 0 <= self.seed < _LIMIT:
             raise InputError(f"seed must be between 0 and 2**63 - 1; got {self.seed}")
 
-    def words(self, site: int, sample: int, row: int, count: int) -> Words:
-        """The first `count` words of one sample of one row at one site, uint32 `[count]`."""
+    def words(self, site: int, block: int, purpose: int, rows: range, count: int) -> Words:
+        """`count` words for each of some neighbouring rows, uint64 `[rows, count]`."""
+        counters = -(-count // _LANES)  # of one row; rows lie behind one another
         key = np.array([self.seed, site], dtype=np.uint64)
-        counter = np.array([0, sample, row, 0], dtype=np.uint64)
-        raw = np.random.Philox(key=key, counter=counter).random_raw((count + 1) // 2)
-        words: Words = raw.view(np.uint32)
-        if sys.byteorder == "big":  # the low half of a word comes first everywhere
-            words = words.reshape(-1, 2)[:, ::-1].reshape(-1)
-        return words[:count]
+        counter = np.array([rows.start * counters, block, purpose, 0], dtype=np.uint64)
+        raw = np.random.Philox(key=key, counter=counter).random_raw(len(rows) * counters * _LANES)
+        words: Words = raw.reshape(len(rows), counters * _LANES)[:, :count]
+        return words

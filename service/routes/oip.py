@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from importlib.metadata import version as installed_version
 from typing import Annotated, Any
@@ -36,8 +37,7 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 Run = Annotated[Runtime, Depends(runtime)]
 
-_PARAMETERS = ("mc_samples", "mc_seed")
-_NOT_YET = "mc_tolerance"
+_PARAMETERS = ("mc_samples", "mc_seed", "mc_tolerance")
 _EXAMPLES = {
     "one row": {
         "summary": "One row of the demo model `diabetes`",
@@ -173,6 +173,7 @@ async def _infer(request: Request, run: Runtime, loaded: Loaded) -> Response:
         _tensors(loaded, asked.inputs),
         samples=_whole_parameter(asked, "mc_samples", 1, run.settings.max_samples),
         seed=_whole_parameter(asked, "mc_seed", 0, MAX_SEED),
+        tolerance=_positive_parameter(asked, "mc_tolerance"),
     )
     timed = await infer(request, run, loaded, query)
     answer: dict[str, Any] = {"model_name": loaded.name, "model_version": str(loaded.version)}
@@ -237,12 +238,8 @@ def _choose_outputs(loaded: Loaded, asked: InferRequest) -> list[FieldSpec]:
 
 def _check_parameters(asked: InferRequest) -> None:
     """Refuse ours that do not exist; the protocol lets servers pass over other people's."""
-    if asked.parameters.get(_NOT_YET) is not None:
-        raise InvalidRequestError(
-            f"parameter {_NOT_YET!r} is not offered yet; leave it out, or send null"
-        )
-    known = {*_PARAMETERS, _NOT_YET}
-    unknown = [key for key in asked.parameters if key.startswith("mc_") and key not in known]
+    ours = [key for key in asked.parameters if key.startswith("mc_")]
+    unknown = [key for key in ours if key not in _PARAMETERS]
     if unknown:
         raise InvalidRequestError(
             f"there is no parameter {unknown[0]!r}; there are: {', '.join(_PARAMETERS)}"
@@ -258,3 +255,12 @@ def _whole_parameter(asked: InferRequest, name: str, low: int, high: int) -> int
             f"parameter {name!r} is a whole number from {low} to {high}; got {value!r}"
         )
     return value
+
+
+def _positive_parameter(asked: InferRequest, name: str) -> float | None:
+    value = asked.parameters.get(name)
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise InvalidRequestError(f"parameter {name!r} is a number above 0; got {value!r}")
+    return float(value)

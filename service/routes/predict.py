@@ -73,6 +73,7 @@ async def _predict(request: Request, run: Runtime, loaded: Loaded) -> Response:
         samples=asked.samples,
         seed=asked.seed,
         interval=asked.interval,
+        tolerance=asked.tolerance,
     )
     timed = await infer(request, run, loaded, query)
     fields: dict[str, Any] = dict(timed.value)

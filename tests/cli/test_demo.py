@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mcdrop.predictor import load
+from mcdrop.loading import load
 
 
 @pytest.mark.parametrize("name", ["digits", "diabetes", "noise"])

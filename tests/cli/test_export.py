@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mcdrop.predictor import load
+from mcdrop.loading import load
 
 
 def test_an_artifact_is_written_as_asked(mcdrop, nets):

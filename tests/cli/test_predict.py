@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mcdrop.predictor import load
+from mcdrop.loading import load
 
 
 @pytest.fixture

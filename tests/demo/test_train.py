@@ -4,7 +4,7 @@ import torch
 from mcdrop.demo import data, scores
 from mcdrop.demo.train import reproducible, train
 from mcdrop.errors import InputError
-from mcdrop.predictor import load
+from mcdrop.loading import load
 
 pytestmark = pytest.mark.slow
 

@@ -36,6 +36,7 @@ EXECUTED = {
     "curl -s http://127.0.0.1:8000/v2": "test_the_infer_example_answers_as_shown",
     '{"model_name"': "test_the_infer_example_answers_as_shown",
     "import torch": "test_the_library_example_runs_as_shown",
+    "x = torch.randn": "test_the_library_example_runs_as_shown",
     "print(mcdrop.audit": "test_the_library_example_runs_as_shown",
     "Sequential:": "test_the_library_example_runs_as_shown",
     "# nets.py": "test_bring_your_own_model",
@@ -223,6 +224,16 @@ def test_the_library_example_runs_as_shown() -> None:
     assert shapes == [[8, 3], [8], [8]]
     shown = _block("import torch").splitlines()[-1].split("# ")[1]
     assert shown == ", ".join(map(str, shapes))
+    plan = io.StringIO()
+    with contextlib.redirect_stdout(plan):
+        exec(_block("x = torch.randn"), namespace)
+    for word in ("at a time", "trunk", "thinned", "ms a sample"):
+        assert word in plan.getvalue()
+    stopped = namespace["p"].samples
+    assert (stopped % 16 == 0).all()
+    assert 64 <= stopped.min() <= stopped.max() < 1024
+    assert namespace["partial"].samples.tolist() == [128] * 8
+    assert namespace["exact"].predict(namespace["x"]).samples.tolist() == [0] * 8
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(_block("print(mcdrop.audit"), namespace)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import mcdrop
-from mcdrop.engine import BatchedEngine, Plan
+from mcdrop.engine import Plan, Planner, Way
 from tests import zoo
 
 SAMPLES = 6
@@ -52,8 +52,9 @@ def test_chunks_do_not_change_the_answer(masks: str, monkeypatch: pytest.MonkeyP
     mc = mcdrop.MCDropout(module, inputs, task="regression", masks=masks)
     whole = mc.sample(inputs, samples=7, seed=3)
     summary = mc.predict(inputs, samples=7, seed=3)
-    for plan in (Plan(rows=1, samples=1), Plan(rows=2, samples=3), Plan(rows=3, samples=5)):
-        monkeypatch.setattr(BatchedEngine, "plan", lambda self, inputs, plan=plan: plan)
+    for rows, samples in ((1, 1), (2, 4), (3, 2)):
+        plan = Plan(rows, Way("batched", samples), Way("batched", samples))
+        monkeypatch.setattr(Planner, "plan", lambda *_, plan=plan: plan)
         _close(mc.sample(inputs, samples=7, seed=3), whole)
         chunked = mc.predict(inputs, samples=7, seed=3)
         for name, value in summary.fields().items():
@@ -76,10 +77,9 @@ def test_a_small_budget_makes_small_chunks() -> None:
     small = mcdrop.MCDropout(module, inputs, task="regression", memory_budget=20_000)
     large = mcdrop.MCDropout(module, inputs, task="regression")
     x = torch.randn(64, 5, 8)
-    plan = small._engine.plan({"x": x})
-    assert plan.rows < 64
-    assert large._engine.plan({"x": x}).rows == 64
     _close(small.sample(x, samples=4, seed=1), large.sample(x, samples=4, seed=1))
+    assert small.plan.rows < 64
+    assert large.plan.rows == 64
 
 
 def test_seeds_differ_and_samples_differ() -> None:

@@ -34,12 +34,14 @@ def _logits(*shape: int, seed: int = 0) -> Tensor:
 
 
 def _fold(
-    task: str | tasks.Task, *outputs: Tensor, chunks: tuple[int, ...] = ()
+    task: str | tasks.Task, *outputs: Tensor, chunks: tuple[int, ...] = (), block: int = 1
 ) -> mcdrop.Prediction:
-    estimate = estimator(tasks.resolve(task))
+    estimate = estimator(tasks.resolve(task), block)
     sizes = chunks or (outputs[0].shape[0],)
+    start = 0
     for parts in zip(*(torch.split(out, list(sizes)) for out in outputs), strict=True):
-        estimate.update(tuple(parts))
+        estimate.update(tuple(parts), start)
+        start += len(parts[0])
     return estimate.prediction()
 
 
@@ -178,18 +180,22 @@ def test_variance_survives_a_large_mean() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(cuts=st.lists(st.integers(1, SAMPLES - 1), max_size=5), seed=st.integers(0, 99))
-def test_merging_in_any_order_equals_one_pass(cuts: list[int], seed: int) -> None:
+@given(
+    cuts=st.lists(st.integers(1, SAMPLES - 1), max_size=5),
+    seed=st.integers(0, 99),
+    block=st.sampled_from([1, 4, 16]),
+)
+def test_merging_in_any_order_equals_one_pass(cuts: list[int], seed: int, block: int) -> None:
     logits = _logits(SAMPLES, 2, 3, seed=seed)
     edges = [0, *sorted(set(cuts)), SAMPLES]
     parts = [logits[a:b] for a, b in pairwise(edges)]
     order = np.random.default_rng(seed).permutation(len(parts))
-    total = estimator(tasks.resolve("classification"))
+    total = estimator(tasks.resolve("classification"), block)
     for index in order:
-        part = estimator(tasks.resolve("classification"))
-        part.update((parts[index],))
+        part = estimator(tasks.resolve("classification"), block)
+        part.update((parts[index],), edges[index])
         total.merge(part)
-    whole = _fold("classification", logits)
+    whole = _fold("classification", logits, block=block)
     for name, value in whole.fields().items():
         torch.testing.assert_close(total.prediction().fields()[name], value, rtol=1e-4, atol=1e-5)
 

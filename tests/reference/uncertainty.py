@@ -28,3 +28,20 @@ def classification(probs: np.ndarray) -> dict[str, np.ndarray]:
         "mutual_information": total - expected,
         "variation_ratio": 1 - votes.max(-1) / samples,
     }
+
+
+def blocks(values: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """Variance and standard error of the mean of `[S, ...]` values drawn in blocks, in two passes.
+
+    The ratio estimator for clusters of unequal size: squared deviations of block sums.
+    """
+    values = values.astype(np.float64)
+    samples = len(values)
+    mean = values.mean(0)
+    parts = [values[start : start + size] for start in range(0, samples, size)]
+    squares = sum((part.sum(0) - len(part) * mean) ** 2 for part in parts)
+    error = squares / samples**2 * len(parts) / (len(parts) - 1)
+    return {
+        "variance": (values**2).mean(0) - mean**2 + error,
+        "standard_error": np.sqrt(error),
+    }

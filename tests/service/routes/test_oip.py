@@ -103,6 +103,12 @@ def test_undefined_numbers_are_null(client):
     assert answer.json()["outputs"][0]["data"] == [None] * 6
 
 
+def test_a_tolerance_stops_rows_early(client):
+    parameters = {"mc_tolerance": 10.0, "mc_samples": 500}
+    answer = infer(client, parameters=parameters, outputs=[{"name": "samples"}])
+    assert answer.json()["outputs"][0]["data"] == [64, 64]
+
+
 def test_parameters_of_others_are_passed_over(client):
     parameters = {"priority": 1, "binary_data_output": True, "timeout": 5, "mc_tolerance": None}
     assert infer(client, parameters=parameters).status_code == 200
@@ -138,7 +144,8 @@ def test_parameters_of_others_are_passed_over(client):
         ([tensor()], {"parameters": {"mc_samples": 501}}, "to 500"),
         ([tensor()], {"parameters": {"mc_seed": -1}}, "mc_seed"),
         ([tensor()], {"parameters": {"mc_sampels": 5}}, "no parameter 'mc_sampels'"),
-        ([tensor()], {"parameters": {"mc_tolerance": 0.1}}, "'mc_tolerance' is not offered yet"),
+        ([tensor()], {"parameters": {"mc_tolerance": 0}}, "'mc_tolerance' is a number above 0"),
+        ([tensor()], {"parameters": {"mc_tolerance": True}}, "above 0; got True"),
         ([tensor()], {"parameters": []}, "parameters: send a JSON object"),
         ([5], {}, "inputs/0: send a JSON object; got 5"),
         ([tensor()], {"id": 7}, "id: "),

@@ -57,6 +57,15 @@ def test_defaults_come_from_the_model(client):
     assert absent["id"] != explicit["id"]
 
 
+def test_a_tolerance_stops_rows_early(client):
+    loose = post(client, {"inputs": ROWS, "tolerance": 10.0}).json()
+    assert loose["samples"] == [64] * len(ROWS)
+    tight = post(client, {"inputs": ROWS, "tolerance": 1e-9}).json()
+    assert tight["samples"] == [500] * len(ROWS)  # the server's most, below the default of 1024
+    few = post(client, {"inputs": ROWS, "tolerance": 1e-9, "samples": 80}).json()
+    assert few["samples"] == [80] * len(ROWS)
+
+
 def test_interval_of_a_regression(client):
     outputs = post(client, {"inputs": METER, "interval": 0.9}, "meter").json()["outputs"]
     mean, variance = outputs["mean"][0][0], outputs["variance"][0][0]
@@ -133,10 +142,13 @@ def test_content_type_does_not_matter(client):
         ({}, "inputs: Field required"),
         ([], "body: send a JSON object$"),
         (5, "body: send a JSON object; got 5$"),
-        ({"inputs": ROWS, "tolerance": 0.01}, "tolerance: it is not offered yet; .*; got 0.01"),
+        ({"inputs": ROWS, "tolerance": 0}, "tolerance: .*greater than 0; got 0"),
         ({"inputs": ROWS, "abstain_above": 0}, "abstain_above: it is not offered yet"),
         ({"inputs": ROWS, "deadline_ms": 50}, "deadline_ms: it is not offered yet"),
-        ({"inputs": ROWS, "sample": 5}, "there are: inputs, samples, seed, interval, outputs$"),
+        (
+            {"inputs": ROWS, "sample": 5},
+            "there are: inputs, samples, seed, interval, outputs, tolerance$",
+        ),
         ({"inputs": ROWS, "outputs": ["lower"]}, "no output 'lower'"),
         ({"inputs": 5}, "inputs: send nested lists.*; got 5"),
         ({"inputs": {"x": 5}}, "inputs: send nested lists"),

@@ -1,0 +1,265 @@
+"""The planner: tries the engines on the caller's rows, and remembers what was fastest."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mcdrop.engine.batched import BatchedEngine
+from mcdrop.engine.engine import Engine
+from mcdrop.engine.footprint import Footprint, Footprints
+from mcdrop.engine.loop import LoopEngine
+from mcdrop.engine.plan import Plan, Trial, Way
+from mcdrop.engine.precision import Precision
+from mcdrop.engine.sampler import ProgramSampler
+from mcdrop.engine.thinned import ThinnedEngine
+from mcdrop.engine.trials import Trials
+from mcdrop.errors import InputError
+from mcdrop.program.program import Program
+from mcdrop.program.schema import dtype_of
+from mcdrop.sampling import Banks, MaskBank, Masks, Sampling
+
+EngineName = Literal["auto", "loop", "batched", "thinned"]
+
+# Larger chunks gain nothing measurable, and memory is the same for any number of samples beyond.
+_MOST_SAMPLES = 128
+# Where to begin looking: beyond the last-level cache, larger chunks cost memory bandwidth.
+_CPU_WORKING_SET = 32 << 20
+_REMEMBERED = 256  # plans
+_CLEARLY = 0.9  # a way that is not faster by a tenth does not replace one tried before
+_Key = tuple[object, ...]
+
+
+class Planner:
+    """Chooses engine and chunk by a short warm-up, within a memory budget.
+
+    Args:
+        program: what to sample.
+        engine: `"auto"`, or the one to use.
+        masks: shared across rows or independent.
+        sampling: balanced or iid.
+        memory_budget: bytes that the tensors of a chunk may take.
+        precision: of products.
+
+    Raises:
+        InputError: the thinned engine is asked for where nothing can be thinned.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        engine: EngineName,
+        masks: Masks,
+        sampling: Sampling,
+        memory_budget: int,
+        precision: Precision = "float32",
+    ) -> None:
+        self._program = program
+        self._budget = memory_budget
+        self._precision: Precision = precision
+        self._footprints = Footprints(program, masks)
+        self._banks = Banks(program.active, masks=masks, sampling=sampling, device=program.device)
+        self._thinned = ThinnedEngine(program, masks, memory_budget)
+        self._engines = self._choose_engines(engine, masks)
+        self._plans: dict[_Key, Plan] = {}
+        self._recent: deque[int] = deque(maxlen=2)  # seeds, as many as there are banks
+
+    @property
+    def name(self) -> str:
+        """The engine in use: that of the latest plan where there is a choice."""
+        if len(self._engines) == 1:
+            return next(iter(self._engines))
+        return self.latest.engine
+
+    @property
+    def latest(self) -> Plan:
+        """The plan of the newest shape of input; before any, of one row of zeros."""
+        if not self._plans:
+            self.plan(self._zeros(1), _MOST_SAMPLES, 0)
+        return list(self._plans.values())[-1]
+
+    def plan(self, inputs: Mapping[str, Tensor], samples: int, seed: int) -> Plan:
+        """The plan for rows of these shapes, measured when they are first seen."""
+        rows = _power_above(next(iter(inputs.values())).shape[0])
+        most = min(_power_above(samples), _MOST_SAMPLES)
+        key = (tuple(tuple(tensor.shape[1:]) for tensor in inputs.values()), rows, most)
+        if key not in self._plans:
+            if len(self._plans) >= _REMEMBERED:
+                self._plans.clear()
+            self._plans[key] = self._make(inputs, rows, most, seed)
+            self._recent.append(seed)  # what can be kept of it was made for the trials
+        return self._plans[key]
+
+    def open(
+        self, plan: Plan, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]
+    ) -> ProgramSampler:
+        """Prepare to sample rows as planned."""
+        repeated = seed in self._recent
+        if not repeated:
+            self._recent.append(seed)
+        return self._sampler(plan, inputs, seed, rows, repeated=repeated)
+
+    def _sampler(
+        self,
+        plan: Plan,
+        inputs: Mapping[str, Tensor],
+        seed: int,
+        rows: Sequence[int],
+        *,
+        repeated: bool,
+        precision: Precision | None = None,
+    ) -> ProgramSampler:
+        known = plan
+
+        def shrunk(smaller: Plan) -> None:
+            nonlocal known
+            for key, remembered in self._plans.items():
+                if remembered is known:
+                    self._plans[key] = smaller
+            known = smaller
+
+        return ProgramSampler(
+            self._program,
+            self._engines,
+            plan,
+            inputs,
+            self._bank(inputs, seed),
+            rows,
+            repeated=repeated,
+            precision=precision or self._precision,
+            shrunk=shrunk,
+        )
+
+    def _bank(self, inputs: Mapping[str, Tensor], seed: int) -> MaskBank:
+        return self._banks.bank(seed, self._footprints(inputs).shapes)
+
+    def _choose_engines(self, engine: EngineName, masks: Masks) -> dict[str, Engine]:
+        loop, batched = LoopEngine(self._program), BatchedEngine(self._program)
+        if engine == "loop" or (engine == "auto" and not self._works(batched)):
+            return {"loop": loop}
+        if engine == "thinned":
+            if not self._thinned.applies:
+                raise InputError(
+                    'engine="thinned" finds no site to thin: '
+                    + ("; ".join(_thinning(self._thinned)) or f"masks are {masks}")
+                    + '. Take engine="auto"'
+                )
+            return {"thinned": self._thinned}
+        if engine == "auto" and self._thinned.applies and self._works(self._thinned):
+            return {"batched": batched, "thinned": self._thinned}
+        return {"batched": batched}
+
+    def _works(self, engine: Engine) -> bool:
+        """Whether vmap can take the tail, tried on two rows of zeros and two samples."""
+        inputs = self._zeros(2)
+        try:
+            with torch.no_grad():
+                engine.open(inputs, self._bank(inputs, 0), range(2)).samples(0, 2)
+        except (RuntimeError, NotImplementedError):
+            return False
+        except IndexError:
+            return True  # zeros are not what the model takes; vmap had no objection so far
+        return True
+
+    def _zeros(self, rows: int) -> dict[str, Tensor]:
+        return {
+            spec.name: torch.zeros(
+                (rows, *spec.smallest()), dtype=dtype_of(spec.dtype), device=self._program.device
+            )
+            for spec in self._program.inputs
+        }
+
+    def _make(self, inputs: Mapping[str, Tensor], rows: int, most: int, seed: int) -> Plan:
+        cost = self._footprints(inputs)
+        fitting = cost.rows(rows, self._budget)
+        if "loop" in self._engines:
+            return Plan(fitting, Way("loop", 1), Way("loop", 1), notes=self._notes())
+        limit = min(most, _power_below(cost.samples(fitting, self._budget)))
+        part = {name: tensor[:fitting] for name, tensor in inputs.items()}
+        numbers = range(next(iter(part.values())).shape[0])
+        blank = Plan(fitting, Way("", limit), Way("", limit))
+        sampler = self._sampler(blank, part, seed, numbers, repeated=True)
+        trials = Trials(sampler, self._program.device)
+        batched = self._try_batched(trials, self._guess(cost, len(numbers), limit), limit)
+        kept, fresh = self._try_thinned(trials, limit)
+        plan = Plan(
+            fitting,
+            kept=reduce(_better, batched + kept).way,
+            fresh=reduce(_better, batched + fresh).way,
+            trials=tuple(trials.seen),
+            notes=self._notes(),
+        )
+        if self._precision != "float32":
+            exact = self._sampler(plan, part, seed, numbers, repeated=True, precision="float32")
+            plan = replace(plan, notes=(*plan.notes, self._error(sampler, exact, plan)))
+        return plan
+
+    def _guess(self, cost: Footprint, rows: int, limit: int) -> int:
+        if self._program.device.type != "cpu":
+            return limit
+        return min(limit, _power_below(cost.samples(rows, _CPU_WORKING_SET)))
+
+    def _try_batched(self, trials: Trials, guess: int, limit: int) -> list[Trial]:
+        """The fastest chunk of the batched engine, sought around a guess."""
+        if "batched" not in self._engines:
+            return []
+        if limit == 1 and len(self._engines) == 1:  # nothing to choose
+            return [Trial(Way("batched", 1), fresh=False, seconds=None)]
+        best = trials.run(Way("batched", guess))
+        for factor in (4.0, 0.25, 2.0, 0.5):
+            way = Way("batched", int(best.way.samples * factor))
+            if 1 <= way.samples <= limit and not trials.late and not trials.tried(way):
+                best = _better(best, trials.run(way))
+        return [best]
+
+    def _try_thinned(self, trials: Trials, limit: int) -> tuple[list[Trial], list[Trial]]:
+        """The fastest chunk of the thinned engine: with weights kept, and gathered anew."""
+        kept: list[Trial] = []
+        if "thinned" not in self._engines:
+            return kept, kept
+        for samples in sorted({min(16, limit), min(32, limit), limit}):
+            affordable = self._thinned.gather_bytes(samples) <= self._budget // 2
+            if not kept or (affordable and not trials.late):
+                kept.append(trials.run(Way("thinned", samples)))
+        best = reduce(_better, kept)
+        return [best], [trials.run(best.way, fresh=True)]
+
+    def _error(self, narrow: ProgramSampler, exact: ProgramSampler, plan: Plan) -> str:
+        """What narrow arithmetic costs in accuracy, on the rows that were planned with."""
+        chunk = range(min(16, plan.kept.samples))
+        a, b = (s.compute(chunk, plan.engine)[0].float() for s in (narrow, exact))
+        error = float((a - b).norm() / b.norm())
+        return f"{self._precision}: samples differ from float32 by {error:.1e} (relative L2)"
+
+    def _notes(self) -> tuple[str, ...]:
+        trunk, tail = len(self._program.trunk.nodes), len(self._program.tail.nodes)
+        split = f"trunk: {trunk} of {trunk + tail} operations, computed once for all samples"
+        if "thinned" not in self._engines:
+            return (split,)
+        return (split, *_thinning(self._thinned))
+
+
+def _thinning(engine: ThinnedEngine) -> list[str]:
+    return [f"site {name!r}: {how}" for name, how in engine.reasons.items()]
+
+
+def _better(first: Trial, second: Trial) -> Trial:
+    """The faster one; the first unless the difference is more than noise."""
+    costs = [math.inf if t.seconds is None else t.seconds for t in (first, second)]
+    return second if costs[1] < _CLEARLY * costs[0] else first
+
+
+def _power_above(number: int) -> int:
+    return 1 << max(0, number - 1).bit_length()
+
+
+def _power_below(number: int) -> int:
+    return 1 << (number.bit_length() - 1)

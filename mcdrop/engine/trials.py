@@ -1,0 +1,75 @@
+"""Trials: ways of computing samples, timed on the caller's own rows."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from mcdrop.engine.memory import free_caches, is_out_of_memory
+from mcdrop.engine.plan import KEPT_SAMPLES, Trial, Way
+from mcdrop.engine.sampler import ProgramSampler
+
+# No new trial is begun after so long; the first of each engine always is.
+_SECONDS = 0.3
+# A trial that took longer is not repeated.
+_SLOW = 0.05
+_REPEATS = 3
+
+
+class Trials:
+    """Times ways of sampling, and keeps what it saw.
+
+    Args:
+        sampler: of the rows to try them on.
+        device: where they compute.
+    """
+
+    def __init__(self, sampler: ProgramSampler, device: torch.device) -> None:
+        self.seen: list[Trial] = []
+        self._sampler = sampler
+        self._device = device
+        self._deadline = time.monotonic() + _SECONDS
+
+    @property
+    def late(self) -> bool:
+        """Whether no further trial should begin."""
+        return time.monotonic() > self._deadline
+
+    def tried(self, way: Way) -> bool:
+        """Whether a way was tried."""
+        return any(trial.way == way for trial in self.seen)
+
+    def run(self, way: Way, *, fresh: bool = False) -> Trial:
+        """Time a way: the least of a few runs, after one that is not counted unless it is slow.
+
+        Args:
+            way: the engine and the number of samples.
+            fresh: take samples of which nothing is kept.
+        """
+        start = KEPT_SAMPLES if fresh else 0
+        chunk = range(start, start + way.samples)
+        try:
+            taken = self._time(chunk, way.engine)
+            if taken < _SLOW:
+                taken = min(self._time(chunk, way.engine) for _ in range(_REPEATS))
+            trial = Trial(way, fresh, taken / way.samples)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            trial = Trial(way, fresh, None)
+        if trial.seconds is None:
+            free_caches(self._device)
+        self.seen.append(trial)
+        return trial
+
+    def _time(self, chunk: range, engine: str) -> float:
+        self._wait()
+        start = time.perf_counter()
+        self._sampler.compute(chunk, engine)
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":  # a trial is not in the hot path
+            torch.cuda.synchronize(self._device)

@@ -1,0 +1,132 @@
+"""Rows while they are sampled: what their samples say so far, and which rows are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mcdrop.engine import Sampler
+from mcdrop.estimate import Estimator
+from mcdrop.prediction import Prediction, joined
+from mcdrop.sampling import BLOCK
+
+# Fewer block means say too little about their own spread: a row that happens to look settled
+# would stop too early.
+MIN_BLOCKS = 4
+# Rows that are done stay in the batch until they are so many of it: to leave, the trunk of those
+# that go on is computed again.
+_LEAVING = 0.25
+
+Open = Callable[[list[int]], Sampler]
+
+
+class Summary:
+    """Folds samples of some rows into a prediction, and stops each row by its tolerance.
+
+    Which samples a row uses does not depend on chunks or on the rows beside it: the tolerance is
+    looked at after each block of 16 samples, from the fourth on.
+
+    Args:
+        rows: positions of the rows in the caller's batch.
+        estimate: an empty estimator.
+        open_rows: makes a sampler of some of the rows.
+        tolerance: standard error of the mean that is small enough; `None` for all samples.
+    """
+
+    def __init__(
+        self,
+        rows: range,
+        estimate: Estimator,
+        open_rows: Open,
+        tolerance: float | None = None,
+    ) -> None:
+        self._rows = rows
+        self._estimate = estimate
+        self._open = open_rows
+        self._tolerance = tolerance
+        self._active = list(rows)  # rows that go on, by position
+        self._sampled: list[int] = []  # rows of the sampler, some of which may be done
+        self._sampler: Sampler | None = None
+        self._done: list[tuple[list[int], Prediction]] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row is done."""
+        return not self._active
+
+    def extend(self, start: int, stop: int, progress: Callable[[int], None] | None = None) -> None:
+        """Take samples `start` to `stop - 1` of the rows that go on.
+
+        Args:
+            start: number of the first sample; those before it were taken.
+            stop: number behind the last one.
+            progress: called after each chunk with the samples taken so far.
+        """
+        while start < stop and self._active:
+            sampler = self._ready()
+            chunk = next(sampler.chunks(start, stop))
+            self._fold(sampler.samples(chunk), chunk)
+            start = chunk.stop
+            if progress is not None:
+                progress(start)
+
+    def release(self) -> None:
+        """Let go of the sampler and the trunk that it holds; a later `extend` makes a new one."""
+        self._sampler = None
+
+    def prediction(self) -> Prediction:
+        """What the samples so far say, in the order of the rows."""
+        parts = list(self._done)
+        if self._active:
+            with torch.no_grad():
+                parts.append((self._active, self._estimate.prediction()))
+        if len(parts) == 1:
+            return parts[0][1]
+        order = [row for rows, _ in parts for row in rows]
+        places = torch.tensor(order).argsort()
+        whole = joined([part for _, part in parts])
+        return whole.rows(places.to(whole.samples.device))
+
+    def _ready(self) -> Sampler:
+        left = 1.0 - len(self._active) / max(1, len(self._sampled))
+        if self._sampler is None or left >= _LEAVING:
+            self._sampler = None  # before the next one, or two trunks would be alive
+            self._sampled = list(self._active)
+            self._sampler = self._open(self._sampled)
+        return self._sampler
+
+    def _fold(self, outputs: tuple[Tensor, ...], chunk: range) -> None:
+        if self._tolerance is None:
+            with torch.no_grad():
+                self._estimate.update(outputs, chunk.start)
+            return
+        first = chunk.start
+        while first < chunk.stop and self._active:
+            last = min(chunk.stop, first - first % BLOCK + BLOCK)
+            part = tuple(output[first - chunk.start : last - chunk.start] for output in outputs)
+            if len(self._active) < len(self._sampled):
+                places = {row: place for place, row in enumerate(self._sampled)}
+                going = torch.tensor([places[row] for row in self._active]).to(part[0].device)
+                part = tuple(output.index_select(1, going) for output in part)
+            with torch.no_grad():
+                self._estimate.update(part, first)
+                if last % BLOCK == 0 and last >= MIN_BLOCKS * BLOCK:
+                    self._retire(self._tolerance)
+            first = last
+
+    def _retire(self, tolerance: float) -> None:
+        """Set aside the rows whose mean is known well enough."""
+        errors = self._estimate.standard_error()
+        errors = errors.reshape(len(errors), -1).amax(1)
+        done = (errors <= tolerance).cpu()  # the host decides who leaves: one look a block
+        if not done.any():
+            return
+        leaving = torch.nonzero(done).flatten()
+        settled = self._estimate.prediction().rows(leaving.to(errors.device))
+        flags = done.tolist()
+        rows = [row for row, flag in zip(self._active, flags, strict=True) if flag]
+        self._done.append((rows, settled))
+        self._active = [row for row, flag in zip(self._active, flags, strict=True) if not flag]
+        self._estimate.keep(torch.nonzero(~done).flatten().to(errors.device))
