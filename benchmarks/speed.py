@@ -92,8 +92,8 @@ def compare(timings: Mapping[str, Timing], drawn: Mapping[str, int], samples: in
 def _best(timings: Mapping[str, Timing], rows: Sequence[Record]) -> Record:
     """The fastest side that misses nothing, and the fastest of all that run."""
     ran = [row for row in rows if row["seconds"] is not None]
-    fastest = min(ran, key=lambda row: float(row["seconds"]))
-    best = min((row for row in ran if not row["note"]), key=lambda row: float(row["seconds"]))
+    fastest = min(ran, key=lambda row: float(row["ratio"]))
+    best = min((row for row in ran if not row["note"]), key=lambda row: float(row["ratio"]))
     return {
         "best": best["label"],
         **_spread("faster_than_best", timings[best["label"]], timings[WARM]),

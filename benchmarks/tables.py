@@ -121,7 +121,7 @@ def fastest(record: Record, name: str) -> Record | None:
     """The fastest way of a side, one that misses nothing if there is one; `None` if none runs."""
     ran = [row for row in record["sides"] if row["side"] == name and not _failed(row)]
     right = [row for row in ran if not row["note"]]
-    return min(right or ran, key=lambda row: float(row["seconds"]), default=None)
+    return min(right or ran, key=lambda row: float(row["ratio"]), default=None)
 
 
 def memory(records: Iterable[Record]) -> str:

@@ -228,7 +228,7 @@ class Planner:
         for samples in sorted({min(16, limit), min(32, limit), limit}):
             affordable = self._thinned.gather_bytes(samples) <= self._budget // 2
             if not kept or (affordable and not trials.late):
-                kept.append(trials.run(Way("thinned", samples)))
+                kept.append(trials.run(Way("thinned", samples), keeps=True))
         best = reduce(_better, kept)
         return [best], [trials.run(best.way, fresh=True)]
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from mcdrop.engine.gather import Gathers
 from mcdrop.program.execute import Executable
+from mcdrop.program.kernels import KERNELS
 from mcdrop.program.program import Program
+from mcdrop.program.thinned_kernels import LEADING_KERNELS, samples_can_lead
 from mcdrop.program.thinning import Thinning, thin_tail
 from mcdrop.sampling import MaskBank, Masks
 
@@ -76,7 +78,9 @@ class ThinnedEngine:
             for position, site in enumerate(bank.sites)
             if site.mask in self._tail.graph.inputs
         }
-        return ThinnedRun(self._tail, held, self._gathers, bank, masked)
+        leads = samples_can_lead(self._tail.graph, held)
+        tail = self._leading if leads else self._tail
+        return ThinnedRun(tail, held, self._gathers, bank, masked, leads)
 
     @cached_property
     def _thinning(self) -> Thinning:
@@ -95,6 +99,11 @@ class ThinnedEngine:
     def _tail(self) -> Executable:
         return Executable(self._thinning.graph, self._program.device)
 
+    @cached_property
+    def _leading(self) -> Executable:
+        kernels = {**KERNELS, **LEADING_KERNELS}
+        return Executable(self._thinning.graph, self._program.device, kernels)
+
 
 @dataclass(frozen=True, slots=True)
 class ThinnedRun:
@@ -106,6 +115,7 @@ class ThinnedRun:
         gathers: its inputs that are gathered.
         bank: the masks.
         masked: masks that it reads as they are, and their positions in the bank.
+        leads: whether the tail takes all samples at once; vmap otherwise.
     """
 
     tail: Executable
@@ -113,6 +123,7 @@ class ThinnedRun:
     gathers: Gathers
     bank: MaskBank
     masked: Mapping[str, int]
+    leads: bool
 
     def samples(self, start: int, stop: int) -> tuple[Tensor, ...]:
         """Outputs of samples `start` to `stop - 1`, each `[S, B, ...]`."""
@@ -122,6 +133,9 @@ class ThinnedRun:
             own = dict(gathered)
             if masks is not None:
                 own.update({mask: masks[position] for mask, position in self.masked.items()})
+
+            if self.leads:
+                return self.tail({**self.held, **own})
 
             def sample(*values: Tensor) -> tuple[Any, ...]:
                 return self.tail({**self.held, **dict(zip(own, values, strict=True))})

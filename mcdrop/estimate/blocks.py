@@ -141,21 +141,22 @@ class BlockMoments:
 
     def variance(self) -> Tensor:
         """Variance over samples; NaN for a single one."""
-        error = self._between()
-        if error is not None:
-            return self.every.m2 / self.count + error
-        independent = self.every.variance()
-        if self.size == 1:
-            return independent
-        # between nothing and 1 / (size - 1) too large, by how far the samples repel each other
-        return independent / (1.0 + 0.5 / (self.size - 1))
+        return self.deviations()[0]
 
     def standard_error(self) -> Tensor:
         """Standard error of the mean; NaN for a single sample."""
+        return self.deviations()[1]
+
+    def deviations(self) -> tuple[Tensor, Tensor]:
+        """Variance and standard error together."""
         error = self._between()
         if error is not None:
-            return error.sqrt()
-        return (self.variance() / self.count).sqrt()
+            return self.every.m2 / self.count + error, error.sqrt()
+        variance = self.every.variance()
+        if self.size > 1:
+            # between nothing and 1 / (size - 1) too large, by how far the samples repel each other
+            variance = variance / (1.0 + 0.5 / (self.size - 1))
+        return variance, (variance / self.count).sqrt()
 
     def _between(self) -> Tensor | None:
         """Squared standard error from the spread of block means; `None` with fewer than two."""

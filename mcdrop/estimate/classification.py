@@ -80,10 +80,11 @@ class ClassificationEstimator:
         entropy = self._entropies(moments.mean[None])[0]
         expected = self._state.entropy / moments.count
         rows = moments.mean.shape[0]
+        variance, error = moments.deviations()
         return ClassificationPrediction(
             mean=moments.mean,
-            variance=moments.variance(),
-            standard_error=moments.standard_error(),
+            variance=variance,
+            standard_error=error,
             samples=torch.full((rows,), moments.count, device=moments.mean.device),
             entropy=entropy,
             expected_entropy=expected,

@@ -72,7 +72,7 @@ class RegressionEstimator:
         """What the samples so far say."""
         assert self._means is not None, "no samples yet"
         means = self._means
-        epistemic = means.variance()
+        epistemic, error = means.deviations()
         if self._within is not None:  # the law of total variance
             epistemic = epistemic + self._within.mean
         if self._noise is not None:
@@ -83,7 +83,7 @@ class RegressionEstimator:
         return RegressionPrediction(
             mean=means.mean,
             variance=epistemic + aleatoric,
-            standard_error=means.standard_error(),
+            standard_error=error,
             samples=torch.full((means.mean.shape[0],), means.count, device=means.mean.device),
             epistemic=epistemic,
             aleatoric=aleatoric,

@@ -47,9 +47,7 @@ def test_time_to_accuracy_of_a_small_net() -> None:
     """iid needs (sd / 1%)^2 samples for a relative sd: the median of seven runs is near it."""
     trained = models.uci_net(rows=8, epochs=5)
     found = accuracy.measure(trained, seeds=7, repeats=2)
-    assert (
-        found["expected_iid_samples"] / 4 < found["iid_samples"] < 4 * found["expected_iid_samples"]
-    )
+    assert 1 / 4 < found["iid_samples"] / found["expected_iid_samples"] < 4
     assert found["default_samples"] % 16 == 0
     assert found["reference_error"] < accuracy.BOUND
     assert min(found["iid_s"], found["default_s"], found["other_s"]) > 0
@@ -66,7 +64,7 @@ def test_the_comparison_of_samplings_finds_what_was_put_in() -> None:
     """2,000 seeds of ten figures: a ratio of squares is within 3 x sqrt(4 / 20,000) = 4%."""
     generator = np.random.default_rng(0)
     iid, balanced = _answers(generator, 2000, 1.0, 0.0), _answers(generator, 2000, 0.5, 0.02)
-    # a truth of n samples with a variance of 1 is off by 1 / n, squared, on average: exactly so here
+    # a truth of n samples with a variance of 1 is off by 1 / n, squared: exactly so here
     truth = Answers(torch.full((1, 5, 2), 0.1), torch.ones(1, 5, 2))
     found = sampling.compare(iid, balanced, truth, samples=1, reference=100)
     assert found["mean_gain"] == pytest.approx(4.0, rel=0.04)
@@ -80,9 +78,8 @@ def test_equal_samplings_compare_as_equal() -> None:
     trained = models.uci_net(rows=2, epochs=5)
     mc = models.montecarlo(trained, sampling="iid")
     truth = sampling.answers(mc, trained.x, 20_000, range(10**6, 10**6 + 1))
-    one, other = (
-        sampling.answers(mc, trained.x, 16, seeds) for seeds in (range(100), range(100, 200))
-    )
+    halves = (range(100), range(100, 200))
+    one, other = (sampling.answers(mc, trained.x, 16, seeds) for seeds in halves)
     found = sampling.compare(one, other, truth, 16, 20_000)
     assert found["mean_gain"] == pytest.approx(1.0, abs=4 * found["mean_gain_se"])
     assert found["variance_bias"] == pytest.approx(0.0, abs=4 * found["variance_bias_se"])

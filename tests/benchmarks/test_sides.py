@@ -98,16 +98,12 @@ def test_rounds_are_interleaved_and_a_peers_failure_is_a_result() -> None:
     ran = [_waiting("naive", calls), _waiting("baal", calls, AttributeError("no weight"))]
     timings = rounds.run([*ran, _waiting("mcdrop", calls)], work, 2)
     assert timings["baal: loop"].error == "fails: AttributeError: no weight"
-    assert calls.count("baal") == 1
-    assert calls[3:] in (
-        ["naive", "mcdrop", "mcdrop", "naive"],
-        ["naive", "mcdrop", "naive", "mcdrop"],
-    )
+    warming, timed = ["mcdrop", "naive", "baal"], ["naive", "mcdrop", "mcdrop", "naive"]
+    assert calls == warming + timed  # the order turns, and who failed is not asked again
     assert len(timings["naive: loop"].seconds) == 2
+    broken = _waiting("mcdrop", calls, ValueError("ours"))
     with pytest.raises(ValueError, match="ours"):
-        rounds.run(
-            [_waiting("naive", calls), _waiting("mcdrop", calls, ValueError("ours"))], work, 1
-        )
+        rounds.run([_waiting("naive", calls), broken], work, 1)
 
 
 def test_a_row_of_results_holds_what_the_report_reads() -> None:
