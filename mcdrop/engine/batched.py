@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mcdrop.engine.graphs import CudaRecorder, Graphs
 from mcdrop.program.execute import Executable
+from mcdrop.program.kernels import KERNELS
+from mcdrop.program.leading import LEADING_KERNELS, samples_can_lead
 from mcdrop.program.program import Program
 from mcdrop.sampling import MaskBank
 
@@ -27,7 +29,12 @@ class BatchedEngine:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._trunk = Executable(program.trunk, program.device)
-        self._tail = Executable(program.tail, program.device)
+        held = {name: program.weights[name] for name in program.tail.weights}
+        # what the trunk leaves has no sample axis; its rank does not matter here
+        held.update(dict.fromkeys(program.split.boundary, torch.empty(0)))
+        self._leads = samples_can_lead(program.tail, held)
+        kernels = {**KERNELS, **LEADING_KERNELS} if self._leads else KERNELS
+        self._tail = Executable(program.tail, program.device, kernels)
         cuda = program.device.type == "cuda"
         self._chunk = Graphs(self._run_tail, CudaRecorder()) if cuda else self._run_tail
 
@@ -45,10 +52,14 @@ class BatchedEngine:
         held.update(zip(split.boundary, values, strict=False))
         names = [site.mask for site in program.active]
 
+        masks = values[len(split.boundary) :]
+        if self._leads:
+            return self._tail({**held, **dict(zip(names, masks, strict=True))})
+
         def sample(*masks: Tensor) -> tuple[Any, ...]:
             return self._tail({**held, **dict(zip(names, masks, strict=True))})
 
-        outputs: tuple[Tensor, ...] = torch.func.vmap(sample)(*values[len(split.boundary) :])
+        outputs: tuple[Tensor, ...] = torch.func.vmap(sample)(*masks)
         return outputs
 
 

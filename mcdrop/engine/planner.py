@@ -95,17 +95,23 @@ class Planner:
             if len(self._plans) >= _REMEMBERED:
                 self._plans.clear()
             self._plans[key] = self._make(inputs, rows, most, seed)
-            self._recent.append(seed)  # what can be kept of it was made for the trials
+            self._remember(seed)  # what can be kept of it was made for the trials
         return self._plans[key]
 
     def open(
         self, plan: Plan, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]
     ) -> ProgramSampler:
         """Prepare to sample rows as planned."""
-        repeated = seed in self._recent
-        if not repeated:
-            self._recent.append(seed)
+        repeated = self._remember(seed)
         return self._sampler(plan, inputs, seed, rows, repeated=repeated)
+
+    def _remember(self, seed: int) -> bool:
+        """Whether a seed was asked for before; the two asked for last are known."""
+        known = seed in self._recent
+        if known:
+            self._recent.remove(seed)
+        self._recent.append(seed)
+        return known
 
     def _sampler(
         self,

@@ -14,8 +14,8 @@ from torch import Tensor
 from mcdrop.engine.gather import Gathers
 from mcdrop.program.execute import Executable
 from mcdrop.program.kernels import KERNELS
+from mcdrop.program.leading import LEADING_KERNELS, samples_can_lead
 from mcdrop.program.program import Program
-from mcdrop.program.thinned_kernels import LEADING_KERNELS, samples_can_lead
 from mcdrop.program.thinning import Thinning, thin_tail
 from mcdrop.sampling import MaskBank, Masks
 

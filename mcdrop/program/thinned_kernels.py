@@ -15,9 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop.program.graph import Graph, Ref
-from mcdrop.program.ops import resolve
-
 
 def take(x: Tensor, kept: Tensor, held: bool) -> Tensor:
     """The units `kept` of axis 1.
@@ -121,54 +118,3 @@ THINNED_KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.regroup": regroup,
     }
 )
-
-
-def take_all(x: Tensor, kept: Tensor, held: bool) -> Tensor:  # noqa: ARG001 (see `take`)
-    """`take` for all samples at once: `[B, F]` and `[S, K]` to `[S, B, K]`."""
-    samples, units = kept.shape
-    rows = x.t().contiguous().index_select(0, kept.flatten())
-    return rows.view(samples, units, -1).transpose(1, 2)
-
-
-def thin_linear_all(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    """`thin_linear` for all samples at once: `[S, B, I]`, `[S, I, O]`, `[S, O]` or `[O]`."""
-    if bias is None:
-        return _activated(torch.bmm(x, weight), activation)
-    bias = bias.unsqueeze(1) if bias.ndim == 2 else bias
-    return _activated(torch.baddbmm(bias, x, weight), activation)
-
-
-# For tails in which the sample axis can simply lead; without vmap, which takes longer than a small
-# net's products.
-LEADING_KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {"mcdrop.take": take_all, "mcdrop.thin_linear": thin_linear_all}
-)
-
-
-def samples_can_lead(graph: Graph, values: Mapping[str, Any]) -> bool:
-    """Whether a thinned tail computes the same with a leading sample axis in every value.
-
-    So it is for chains of thinned linear layers and operations of each element alone, from units
-    taken of features `[B, F]` on.
-
-    Args:
-        graph: the thinned tail.
-        values: its inputs and weights that have no sample axis.
-    """
-    led: set[str] = set()
-    for node in graph.nodes:
-        first = node.args[0]
-        if not isinstance(first, Ref):
-            return False
-        others = [ref for ref in node.refs() if ref != first.name]
-        if node.op == "mcdrop.take":
-            fits = isinstance(values.get(first.name), Tensor) and values[first.name].ndim == 2
-        elif node.op == "mcdrop.thin_linear":
-            fits = first.name in led and not led.intersection(others)
-        else:
-            alone = node.op.startswith("aten.") and torch.Tag.pointwise in resolve(node.op).tags  # type: ignore[attr-defined]
-            fits = alone and first.name in led and not others
-        if not fits:
-            return False
-        led.add(node.name)
-    return all(name in led for _, name in graph.outputs)

@@ -189,6 +189,17 @@ def test_precisions_that_the_device_lacks_are_refused(net: nn.Sequential) -> Non
         mcdrop.MCDropout(net, torch.randn(2, 8), task="regression", precision="float16")
 
 
+def test_new_seeds_do_not_push_out_one_that_comes_again_and_again(net: nn.Sequential) -> None:
+    x = torch.randn(8, 8)
+    mc = mcdrop.MCDropout(net, x, task="regression")
+    plan = Plan(8, Way("thinned", 16), Way("batched", 32))
+    mc._source.plan = lambda *_: plan
+    mc.predict(x, seed=0)
+    for seed in range(1, 10):
+        assert mc._source.open(plan, {"input": x}, 0, range(8))._repeated
+        assert not mc._source.open(plan, {"input": x}, seed, range(8))._repeated
+
+
 def test_seeds_alternate_between_ways_with_one_answer(net: nn.Sequential) -> None:
     """A seed seen for the first time may be computed otherwise than a repeated one."""
     x = torch.randn(8, 8)
