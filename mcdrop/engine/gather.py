@@ -18,6 +18,7 @@ from mcdrop.program.site import Site
 from mcdrop.program.thinning import Thinning
 from mcdrop.sampling import MaskBank, Sampling, Shapes
 
+_STRETCH = 32  # samples that are gathered together to be kept
 _SEEDS = 2  # whose gathers are kept: the default seed's, and the last other one
 _Key = tuple[int, Sampling, Shapes]
 _Values = dict[str, Tensor]
@@ -78,6 +79,8 @@ class Gathers:
         with self._lock:
             values = self._find(bank, samples)
             buffers: _Values | None = None
+            if values is None and samples.stop <= KEPT_SAMPLES and self._ahead(bank, samples):
+                values = self._find(bank, samples)
             if values is None:
                 values, buffers = self._make(bank, samples, masks)
         try:
@@ -100,6 +103,19 @@ class Gathers:
                 part = slice(samples.start - known.start, samples.stop - known.start)
                 return {name: value[part] for name, value in values.items()}
         return None
+
+    def _ahead(self, bank: MaskBank, samples: range) -> bool:
+        """Gather and keep the whole stretches that a chunk lies in, if there is room.
+
+        So what is kept is the same for 100 samples as for 10,000, and for any size of chunk.
+        """
+        start = samples.start - samples.start % _STRETCH
+        stop = -(-samples.stop // _STRETCH) * _STRETCH
+        held = sum(map(_bytes, self._kept.get(_key(bank), {}).values()))
+        if held + self.expected_bytes(stop - start) > self._limit:
+            return False
+        self._make(bank, range(start, stop), None)
+        return range(start, stop) in self._kept.get(_key(bank), {})
 
     @torch.no_grad()
     def _make(

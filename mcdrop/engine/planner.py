@@ -232,8 +232,8 @@ class Planner:
         if "thinned" not in self._engines:
             return kept, kept
         for samples in sorted({min(16, limit), min(32, limit), limit}):
-            affordable = self._thinned.gather_bytes(samples) <= self._budget // 2
-            if not kept or (affordable and not trials.late):
+            small = self._thinned.gather_bytes(samples) <= _CPU_WORKING_SET
+            if not kept or ((samples <= 32 or small) and not trials.late):
                 kept.append(trials.run(Way("thinned", samples), keeps=True))
         best = reduce(_better, kept)
         return [best], [trials.run(best.way, fresh=True)]

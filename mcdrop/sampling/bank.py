@@ -24,7 +24,7 @@ _Key = tuple[int, ...]
 
 # Patterns and masks of the first samples are kept up to so many bytes: most predictions ask for
 # those, and memory must not grow with the number of samples.
-KEEP_BYTES = 16 << 20
+KEEP_BYTES = 8 << 20
 _SEEDS = 2  # banks kept by an engine: the default seed's, and the last other one
 _BITS = np.left_shift(1, np.arange(BLOCK)).astype(np.uint16).view(np.int16)
 

@@ -219,8 +219,10 @@ def test_first_samples_are_gathered_once() -> None:
     assert _gathers(engine).kept_bytes == kept
     assert torch.equal(first[0], again[0])
     _close(inside, [first[0][4:9]])
-    run.samples(12, 20)
-    assert bank.drawn == 2, "only a chunk that is whole is kept"
+    run.samples(16, 32)
+    assert bank.drawn == 1, "stretches of 32 are gathered together"
+    run.samples(24, 40)
+    assert bank.drawn == 2, "what lies in two stretches is gathered with both"
 
 
 def test_samples_beyond_the_first_are_thrown_away() -> None:
@@ -259,19 +261,19 @@ def test_memory_is_flat_in_the_number_of_samples() -> None:
 def test_what_is_kept_stays_within_half_of_the_budget() -> None:
     program, inputs = _wide()
     one = _engine(program)
-    one.open(inputs, _bank(program, inputs), range(2)).samples(0, 16)
+    one.open(inputs, _bank(program, inputs), range(2)).samples(0, 32)
     size = _gathers(one).kept_bytes
     engine, bank = _engine(program, 5 * size), _Counting(_bank(program, inputs))
     run = engine.open(inputs, bank, range(2))
-    for start in range(0, 128, 16):
-        run.samples(start, start + 16)
+    for start in range(0, 128, 32):
+        run.samples(start, start + 32)
     kept = _gathers(engine).kept_bytes
     assert 1.5 * size < kept <= 2.5 * size
     drawn = bank.drawn
-    run.samples(0, 16)
-    run.samples(16, 32)
+    run.samples(0, 32)
+    run.samples(32, 64)
     assert bank.drawn == drawn
-    run.samples(32, 48)
+    run.samples(64, 96)
     assert bank.drawn == drawn + 1
 
 
