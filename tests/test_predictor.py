@@ -24,7 +24,8 @@ X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 def test_the_prediction_is_the_summary_of_its_samples(classifier: mcdrop.MCDropout) -> None:
     logits = classifier.sample(X, samples=40, seed=4)
     got = classifier.predict(X, samples=40, seed=4).fields()
-    expected = uncertainty.classification(torch.softmax(logits.double(), -1).numpy())
+    probs = torch.softmax(logits.double(), -1).numpy()
+    expected = {**uncertainty.classification(probs), **uncertainty.blocks(probs, 16)}
     assert set(got) == {*expected, "samples"}
     for name, value in expected.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
