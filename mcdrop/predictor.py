@@ -114,7 +114,8 @@ class MCDropout:
         self._eager: EagerEngine | None = None
         self._program: Program | None = None
         self._head: Program | None = None
-        self._closed: Callable[[Job], Prediction] | None = None
+        self._closed: Callable[[Mapping[str, Tensor], int], Prediction] | None = None
+        self._closed_plan = Plan(1, CLOSED_FORM, CLOSED_FORM)
         if analytic_head and (engine == "eager" or not isinstance(self.task, Regression)):
             raise InputError(
                 "analytic_head takes a program (not engine='eager') and task='regression', which "
@@ -182,7 +183,7 @@ class MCDropout:
         if not isinstance(self._source, Planner):
             raise InputError('engine="eager" runs the module itself, one sample at a time')
         if self._closed is not None:
-            return Plan(self._source.latest.rows, CLOSED_FORM, CLOSED_FORM)
+            return self._closed_plan
         return self._source.latest
 
     def predict(
@@ -217,7 +218,7 @@ class MCDropout:
         """
         job = self._job(x, samples, seed, tolerance, first_row)
         if self._closed is not None:
-            return self._closed(job)
+            return self._closed(job.inputs, job.plan.rows)
         parts = []
         for rows in job.row_chunks():
 
@@ -256,7 +257,7 @@ class MCDropout:
         """
         job = self._job(x, samples, seed, tolerance, first_row)
         if self._closed is not None:
-            return iter([self._closed(job)])
+            return iter([self._closed(job.inputs, job.plan.rows)])
         return self._partials(job)
 
     def _partials(self, job: Job) -> Iterator[Prediction]:
@@ -302,8 +303,8 @@ class MCDropout:
         if self._eager is not None:
             with torch.no_grad(), lookup_errors():
                 return self._eager.deterministic(checked(self.inputs, x, self.device))[0]
-        job = self._job(x, 1, 0, None, 0, self._sampled)
-        return switched_off(self.program, job)[0]
+        inputs = checked(self.inputs, x, self.device)
+        return switched_off(self.program, inputs, self._sampled.fitting_rows(inputs))[0]
 
     def save(
         self,
@@ -400,7 +401,11 @@ class MCDropout:
         seed = integer("seed", defaults.seed if seed is None else seed, 0)
         first_row = integer("first_row", first_row, 0)
         inputs = checked(self.inputs, x, self.device)
-        plan = (source or self._source).plan(inputs, samples, seed)
+        if source is None and self._closed is not None:
+            rows = self._sampled.fitting_rows(inputs)
+            plan = self._closed_plan = Plan(rows, CLOSED_FORM, CLOSED_FORM)
+        else:
+            plan = (source or self._source).plan(inputs, samples, seed)
         return Job(inputs, samples, seed, first_row, plan, tolerance)
 
     def _summary(self, job: Job, rows: range) -> Summary:

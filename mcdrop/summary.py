@@ -15,6 +15,7 @@ from mcdrop.sampling import BLOCK
 # Fewer block means say too little about their own spread: a row that happens to look settled
 # would stop too early.
 MIN_BLOCKS = 4
+_FIRST_LOOK = MIN_BLOCKS * BLOCK
 # Rows that are done stay in the batch until they are so many of it: to leave, the trunk of those
 # that go on is computed again.
 _LEAVING = 0.25
@@ -66,7 +67,10 @@ class Summary:
         """
         while start < stop and self._active:
             sampler = self._ready()
-            chunk = next(sampler.chunks(start, stop))
+            # no further than the first look at the tolerance, or rows would go on that are done
+            near = start - start % _FIRST_LOOK + _FIRST_LOOK
+            limit = stop if self._tolerance is None else min(stop, near)
+            chunk = next(sampler.chunks(start, limit))
             self._fold(sampler.samples(chunk), chunk)
             start = chunk.stop
             if progress is not None:
@@ -112,7 +116,7 @@ class Summary:
                 part = tuple(output.index_select(1, going) for output in part)
             with torch.no_grad():
                 self._estimate.update(part, first)
-                if last % BLOCK == 0 and last >= MIN_BLOCKS * BLOCK:
+                if last % BLOCK == 0 and last >= _FIRST_LOOK:
                     self._retire(self._tolerance)
             first = last
 

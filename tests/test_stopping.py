@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import mcdrop
 from mcdrop.engine import Plan, Planner, Way
+from mcdrop.engine.sampler import ProgramSampler
 from mcdrop.sampling import BLOCK
 from mcdrop.summary import MIN_BLOCKS
 
@@ -93,6 +94,23 @@ def test_done_rows_leave_the_batch(
     assert opened[0] == len(x)
     assert len(opened) > 1
     assert all(b <= 0.75 * a for a, b in itertools.pairwise(opened))
+
+
+def test_no_sample_is_computed_behind_the_first_look(
+    net: nn.Sequential, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mc = mcdrop.MCDropout(net, x, task="classification", engine="batched")
+    plan = Plan(16, Way("batched", 128), Way("batched", 128))
+    monkeypatch.setattr(Planner, "plan", lambda *_: plan)
+    computed: list[range] = []
+    original = ProgramSampler.samples
+    monkeypatch.setattr(
+        ProgramSampler,
+        "samples",
+        lambda self, chunk: computed.append(chunk) or original(self, chunk),
+    )
+    mc.predict(x, samples=1024, tolerance=10.0)
+    assert computed == [range(FIRST)]
 
 
 def test_streams_stop_too(net: nn.Sequential, x: Tensor) -> None:

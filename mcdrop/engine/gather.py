@@ -79,10 +79,10 @@ class Gathers:
         with self._lock:
             values = self._find(bank, samples)
             buffers: _Values | None = None
-            if values is None and samples.stop <= KEPT_SAMPLES and self._ahead(bank, samples):
-                values = self._find(bank, samples)
             if values is None:
-                values, buffers = self._make(bank, samples, masks)
+                wide = self._stretch(bank, samples)
+                values, buffers = self._make(bank, wide, masks if wide == samples else None)
+                values = _part(values, wide, samples)
         try:
             yield values
         finally:
@@ -100,22 +100,21 @@ class Gathers:
         for known, values in self._kept.get(key, {}).items():
             if known.start <= samples.start and samples.stop <= known.stop:
                 self._kept.move_to_end(key)
-                part = slice(samples.start - known.start, samples.stop - known.start)
-                return {name: value[part] for name, value in values.items()}
+                return _part(values, known, samples)
         return None
 
-    def _ahead(self, bank: MaskBank, samples: range) -> bool:
-        """Gather and keep the whole stretches that a chunk lies in, if there is room.
+    def _stretch(self, bank: MaskBank, samples: range) -> range:
+        """What to gather for a chunk: the whole stretches that it lies in, if they may be kept.
 
         So what is kept is the same for 100 samples as for 10,000, and for any size of chunk.
         """
+        if samples.stop > KEPT_SAMPLES:
+            return samples
         start = samples.start - samples.start % _STRETCH
         stop = -(-samples.stop // _STRETCH) * _STRETCH
         held = sum(map(_bytes, self._kept.get(_key(bank), {}).values()))
-        if held + self.expected_bytes(stop - start) > self._limit:
-            return False
-        self._make(bank, range(start, stop), None)
-        return range(start, stop) in self._kept.get(_key(bank), {})
+        fits = held + self.expected_bytes(stop - start) <= self._limit
+        return range(start, stop) if fits else samples
 
     @torch.no_grad()
     def _make(
@@ -162,6 +161,12 @@ class Gathers:
             self._kept.popitem(last=False)
             others -= 1
         return True
+
+
+def _part(values: Mapping[str, Tensor], held: range, wanted: range) -> _Values:
+    """Some samples of what is gathered for more."""
+    part = slice(wanted.start - held.start, wanted.stop - held.start)
+    return {name: value[part] for name, value in values.items()}
 
 
 def _key(bank: MaskBank) -> _Key:

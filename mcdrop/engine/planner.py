@@ -98,6 +98,10 @@ class Planner:
             self._remember(seed)  # what can be kept of it was made for the trials
         return self._plans[key]
 
+    def fitting_rows(self, inputs: Mapping[str, Tensor]) -> int:
+        """How many rows fit the memory together; nothing is tried for that."""
+        return self._footprints(inputs).rows(len(next(iter(inputs.values()))), self._budget)
+
     def open(
         self, plan: Plan, inputs: Mapping[str, Tensor], seed: int, rows: Sequence[int]
     ) -> ProgramSampler:

@@ -84,6 +84,24 @@ def test_thinning_that_is_impossible_is_refused_with_the_reason() -> None:
         )
 
 
+def test_nothing_is_tried_for_what_is_not_sampled(
+    net: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.randn(4, 8)
+    mc = mcdrop.MCDropout(net, x, task="regression")
+    mc.predict(x, samples=64)
+    plan = mc.plan
+    head = mcdrop.MCDropout(net[3:], torch.randn(4, 64), task="regression", analytic_head=True)
+
+    def refused(*_: object) -> Plan:
+        raise AssertionError("planned")
+
+    monkeypatch.setattr(Planner, "_make", refused)
+    mc.deterministic(torch.randn(11, 8))
+    assert mc.plan is plan, "the plan is that of the sampled rows"
+    assert head.predict(torch.randn(5, 64)).samples.tolist() == [0] * 5
+
+
 def test_the_eager_engine_has_no_plan(net: nn.Sequential) -> None:
     mc = mcdrop.MCDropout(net, torch.randn(4, 8), task="regression", engine="eager")
     with pytest.raises(mcdrop.InputError, match="eager"):

@@ -277,6 +277,25 @@ def test_what_is_kept_stays_within_half_of_the_budget() -> None:
     assert bank.drawn == drawn + 1
 
 
+def test_a_stretch_that_turns_out_too_large_is_gathered_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where its size was underestimated it is used all the same, and its buffers are kept."""
+    program, inputs = _wide()
+    engine, bank = _engine(program, 0), _Counting(_bank(program, inputs))
+    monkeypatch.setattr(type(_gathers(engine)), "expected_bytes", lambda *_: 0)
+    run = engine.open(inputs, bank, range(2))
+    plain = _engine(program).open(inputs, _bank(program, inputs), range(2))
+    _close(run.samples(0, 16), plain.samples(0, 16))
+    assert bank.drawn == 1
+    assert _gathers(engine).kept_bytes == 0
+    buffers = {name: value.data_ptr() for name, value in _gathers(engine)._buffers.items()}
+    assert buffers
+    run.samples(130, 131)  # smaller: written into the same memory
+    after = _gathers(engine)._buffers
+    assert buffers == {name: value.data_ptr() for name, value in after.items()}
+
+
 def test_older_seeds_make_way() -> None:
     program, inputs = _wide()
     engine = _engine(program)

@@ -88,8 +88,8 @@ def test_rates_of_zero_and_one_are_exact(law: str) -> None:
 
 
 @pytest.mark.parametrize("law", ["balanced", "independent"])
-def test_half_a_word_decides_the_count_and_the_other_half_the_subset(law: str) -> None:
-    """Blocks of one unit are not tied: subsets of neighbouring blocks are independent."""
+def test_neighbouring_blocks_are_independent(law: str) -> None:
+    """Which samples of a block drop a unit says nothing of the next block."""
     draw = getattr(patterns, law)
     first, second = (draw(MaskStream(1), 0, b, ROW, 100_000, 0.5)[0] for b in (0, 1))
     bits = [((d[:, None] >> np.arange(BLOCK)) & 1) * 2.0 - 1.0 for d in (first, second)]
