@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -204,8 +204,10 @@ class MCDropout:
                 may use; 1024 by default.
             seed: of the mask stream; the artifact's default, or 0. The same seed gives the same
                 answer (to rounding) whatever other rows are in the batch.
-            tolerance: a row is done when the standard error of its mean, the largest over its
-                outputs, is no larger; looked at after each block of 16 samples from the fourth on.
+            tolerance: a row is done when the root mean square error that its mean is expected to
+                have, the largest over its outputs, is no larger: the standard error, and a little
+                more where few blocks tell it. Looked at after each block of 16 samples, from 64 on,
+                or from as many as drop every unit once (1 / p).
             first_row: number of the first row. Independent masks are keyed by the row's number, so
                 pass it when a table is predicted in parts.
             progress: called with (done, total) in row-samples after each chunk.
@@ -408,6 +410,13 @@ class MCDropout:
             plan = (source or self._source).plan(inputs, samples, seed)
         return Job(inputs, samples, seed, first_row, plan, tolerance)
 
+    @cached_property
+    def _rarest(self) -> float:
+        """The smallest probability with which a site drops or keeps; 1 where none does either."""
+        sites = self._eager.sites if self._eager else (self._head or self.program).active
+        rates = [min(s.law.p, 1.0 - s.law.p) for s in sites if s.law.kind == "bernoulli"]
+        return min((rate for rate in rates if rate > 0.0), default=1.0)
+
     def _summary(self, job: Job, rows: range) -> Summary:
         block = BLOCK if self.sampling == "balanced" else 1
         estimate = estimator(self.task, block, analytic=self._head is not None)
@@ -415,7 +424,7 @@ class MCDropout:
         def open_rows(some: Sequence[int]) -> Sampler:
             return self._source.open(job.plan, job.part(some), job.seed, job.numbers(some))
 
-        return Summary(rows, estimate, open_rows, job.tolerance)
+        return Summary(rows, estimate, open_rows, job.tolerance, self._rarest)
 
 
 def _captured(

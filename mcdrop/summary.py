@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,10 +13,7 @@ from mcdrop.estimate import Estimator
 from mcdrop.prediction import Prediction, joined
 from mcdrop.sampling import BLOCK
 
-# Fewer block means say too little about their own spread: a row that happens to look settled
-# would stop too early.
-MIN_BLOCKS = 4
-_FIRST_LOOK = MIN_BLOCKS * BLOCK
+MIN_BLOCKS = 4  # fewer block means do not tell their own spread
 # Rows that are done stay in the batch until they are so many of it: to leave, the trunk of those
 # that go on is computed again.
 _LEAVING = 0.25
@@ -23,17 +21,29 @@ _LEAVING = 0.25
 Open = Callable[[list[int]], Sampler]
 
 
+def first_look(rarest: float) -> int:
+    """After how many samples a tolerance is looked at first, where the smallest rate is `rarest`.
+
+    Example:
+        >>> first_look(0.5), first_look(0.01)
+        (64, 112)
+    """
+    return max(MIN_BLOCKS, math.ceil(1 / (rarest * BLOCK))) * BLOCK
+
+
 class Summary:
     """Folds samples of some rows into a prediction, and stops each row by its tolerance.
 
     Which samples a row uses does not depend on chunks or on the rows beside it: the tolerance is
-    looked at after each block of 16 samples, from the fourth on.
+    looked at after each block of 16 samples, from the fourth on, and not before every unit can have
+    been dropped once: samples in which nothing rare happened tell nothing of it.
 
     Args:
         rows: positions of the rows in the caller's batch.
         estimate: an empty estimator.
         open_rows: makes a sampler of some of the rows.
-        tolerance: standard error of the mean that is small enough; `None` for all samples.
+        tolerance: root mean square error of the mean that is small enough; `None` for all samples.
+        rarest: the smallest rate of the sites.
     """
 
     def __init__(
@@ -42,11 +52,13 @@ class Summary:
         estimate: Estimator,
         open_rows: Open,
         tolerance: float | None = None,
+        rarest: float = 1.0,
     ) -> None:
         self._rows = rows
         self._estimate = estimate
         self._open = open_rows
         self._tolerance = tolerance
+        self._first_look = first_look(rarest)
         self._active = list(rows)  # rows that go on, by position
         self._sampled: list[int] = []  # rows of the sampler, some of which may be done
         self._sampler: Sampler | None = None
@@ -68,7 +80,7 @@ class Summary:
         while start < stop and self._active:
             sampler = self._ready()
             # no further than the first look at the tolerance, or rows would go on that are done
-            near = start - start % _FIRST_LOOK + _FIRST_LOOK
+            near = start - start % self._first_look + self._first_look
             limit = stop if self._tolerance is None else min(stop, near)
             chunk = next(sampler.chunks(start, limit))
             self._fold(sampler.samples(chunk), chunk)
@@ -116,13 +128,13 @@ class Summary:
                 part = tuple(output.index_select(1, going) for output in part)
             with torch.no_grad():
                 self._estimate.update(part, first)
-                if last % BLOCK == 0 and last >= _FIRST_LOOK:
+                if last % BLOCK == 0 and last >= self._first_look:
                     self._retire(self._tolerance)
             first = last
 
     def _retire(self, tolerance: float) -> None:
         """Set aside the rows whose mean is known well enough."""
-        errors = self._estimate.standard_error()
+        errors = self._estimate.expected_error()
         errors = errors.reshape(len(errors), -1).amax(1)
         done = (errors <= tolerance).cpu()  # the host decides who leaves: one look a block
         if not done.any():

@@ -43,7 +43,16 @@ def test_rows_stop_when_their_error_is_small(
     assert len(p.samples.unique()) > 2, "rows stop one by one"
     errors = p.standard_error.flatten(1).amax(1)
     assert (errors[p.samples < 512] <= tolerance).all()
-    assert p.samples[0] == FIRST
+    assert p.samples[0] < p.samples[-1]
+
+
+def test_no_row_stops_before_what_is_rare_can_have_happened() -> None:
+    """At p = 0.002 each unit is dropped for the first time within 500 samples: 512 in blocks."""
+    net = nn.Sequential(nn.Dropout(0.002), nn.Linear(4, 2)).eval()
+    mc = mcdrop.MCDropout(net, torch.ones(1, 4), task="regression")
+    p = mc.predict(torch.ones(1, 4), tolerance=1.0)
+    assert p.samples.tolist() == [512]
+    assert (p.epistemic > 0).all()
 
 
 def test_a_stopped_row_is_what_its_samples_say(net: nn.Sequential, x: Tensor) -> None:

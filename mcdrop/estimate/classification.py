@@ -47,16 +47,19 @@ class ClassificationEstimator:
         self._task = task
         self._block = block
         self._state: _State | None = None
+        self._dtype = torch.float32
 
     def update(self, outputs: tuple[Tensor, ...], start: int) -> None:
         """Take in a chunk: the task's output entry `[S, B, ...]`, its first sample's number."""
         probs = self._probabilities(outputs[0])
+        self._dtype = probs.dtype
         moments = BlockMoments.of(probs, start, self._block)
         self._fold(_State(moments, self._entropies(probs).sum(0), self._vote(probs)))
 
     def merge(self, other: ClassificationEstimator) -> None:
         """Take in another estimator's samples."""
         if other._state is not None:
+            self._dtype = other._dtype
             self._fold(other._state)
 
     def keep(self, index: Tensor) -> None:
@@ -64,10 +67,10 @@ class ClassificationEstimator:
         if self._state is not None:
             self._state = self._state.rows(index)
 
-    def standard_error(self) -> Tensor:
-        """Of the mean, `[B, ...]`."""
+    def expected_error(self) -> Tensor:
+        """Of the mean, `[B, ...]`; see `BlockMoments.expected_error`."""
         assert self._state is not None, "no samples yet"
-        return self._state.moments.standard_error()
+        return self._state.moments.expected_error()
 
     def _fold(self, new: _State) -> None:
         old = self._state
@@ -81,16 +84,17 @@ class ClassificationEstimator:
         expected = self._state.entropy / moments.count
         rows = moments.mean.shape[0]
         variance, error = moments.deviations()
+        dtype = self._dtype
         return ClassificationPrediction(
-            mean=moments.mean,
-            variance=variance,
-            standard_error=error,
+            mean=moments.mean.to(dtype),
+            variance=variance.to(dtype),
+            standard_error=error.to(dtype),
             samples=torch.full((rows,), moments.count, device=moments.mean.device),
-            entropy=entropy,
-            expected_entropy=expected,
+            entropy=entropy.to(dtype),
+            expected_entropy=expected.to(dtype),
             # H is concave, so only rounding can make the difference negative
-            mutual_information=(entropy - expected).clamp_min(0.0),
-            variation_ratio=(1.0 - self._state.votes.amax(-1) / moments.count).to(entropy.dtype),
+            mutual_information=(entropy - expected).clamp_min(0.0).to(dtype),
+            variation_ratio=(1.0 - self._state.votes.amax(-1) / moments.count).to(dtype),
         )
 
     def _axis(self, probs: Tensor) -> int | None:

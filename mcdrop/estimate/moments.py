@@ -14,6 +14,7 @@ class Moments:
 
     Merged by Chan, Golub & LeVeque (1983):
     :math:`M_2 = M_{2a} + M_{2b} + \delta^2 n_a n_b / n`, with :math:`\delta = \bar b - \bar a`.
+    What is merged is float64: thousands of small corrections of a large mean would drift else.
 
     Attributes:
         count: number of samples.
@@ -41,7 +42,7 @@ class Moments:
     def merge(self, other: Moments) -> Moments:
         """Moments of both sets of samples together."""
         count = self.count + other.count
-        delta = other.mean - self.mean
+        delta = other.mean.double() - self.mean
         mean = self.mean + delta * (other.count / count)
         m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / count)
         return Moments(count, mean, m2)

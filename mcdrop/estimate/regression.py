@@ -33,6 +33,7 @@ class RegressionEstimator:
         self._means: BlockMoments | None = None
         self._noise: Moments | None = None
         self._within: Moments | None = None
+        self._dtype = torch.float32
 
     def update(self, outputs: tuple[Tensor, ...], start: int) -> None:
         """Take in a chunk, given its first sample's number.
@@ -42,6 +43,7 @@ class RegressionEstimator:
                 variance) if there is one.
             start: number of the first sample.
         """
+        self._dtype = torch.promote_types(outputs[0].dtype, torch.float32)
         if self._analytic:
             mean, noise, within = outputs[0], None, outputs[1]
         else:
@@ -55,6 +57,7 @@ class RegressionEstimator:
     def merge(self, other: RegressionEstimator) -> None:
         """Take in another estimator's samples."""
         if other._means is not None:
+            self._dtype = other._dtype
             self._fold(other._means, other._noise, other._within)
 
     def keep(self, index: Tensor) -> None:
@@ -63,10 +66,10 @@ class RegressionEstimator:
         self._noise = self._noise and self._noise.rows(index)
         self._within = self._within and self._within.rows(index)
 
-    def standard_error(self) -> Tensor:
-        """Of the mean, `[B, ...]`."""
+    def expected_error(self) -> Tensor:
+        """Of the mean, `[B, ...]`; see `BlockMoments.expected_error`."""
         assert self._means is not None, "no samples yet"
-        return self._means.standard_error()
+        return self._means.expected_error()
 
     def prediction(self) -> RegressionPrediction:
         """What the samples so far say."""
@@ -80,13 +83,14 @@ class RegressionEstimator:
         else:
             assert isinstance(self._task, Regression)
             aleatoric = torch.full_like(epistemic, self._task.noise_variance)
+        dtype = self._dtype
         return RegressionPrediction(
-            mean=means.mean,
-            variance=epistemic + aleatoric,
-            standard_error=error,
+            mean=means.mean.to(dtype),
+            variance=(epistemic + aleatoric).to(dtype),
+            standard_error=error.to(dtype),
             samples=torch.full((means.mean.shape[0],), means.count, device=means.mean.device),
-            epistemic=epistemic,
-            aleatoric=aleatoric,
+            epistemic=epistemic.to(dtype),
+            aleatoric=aleatoric.to(dtype),
         )
 
     def _fold(self, means: BlockMoments, noise: Moments | None, within: Moments | None) -> None:
@@ -95,7 +99,7 @@ class RegressionEstimator:
         self._within = _merged(self._within, within)
 
     def _split(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
-        wide = [out.to(torch.promote_types(out.dtype, torch.float32)) for out in outputs]
+        wide = [out.to(self._dtype) for out in outputs]
         if isinstance(self._task, Regression):
             return wide[0], None
         if len(wide) == 2:

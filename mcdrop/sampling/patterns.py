@@ -3,9 +3,9 @@ r"""Drop patterns: which of a block's samples drop a unit, as one 16-bit number 
 Bit s of a pattern tells that the block's sample s drops the unit. A pattern is chosen in two steps:
 how many of the block's samples drop the unit, and which ones, uniformly among all subsets of that
 size. With the binomial law for the count, samples are independent. With the balanced law the count
-of n samples stays within one of p·n at the end of every block, while each sample alone is still
-exactly Bernoulli(p): stratified (Latin hypercube) sampling of each unit in an order of its own
-(McKay, Beckman & Conover 1979).
+of n samples stays within one of p·n at the end of every block of a cycle of 256 samples, while each
+sample alone is still exactly Bernoulli(p): stratified (Latin hypercube) sampling of each unit in an
+order of its own (McKay, Beckman & Conover 1979). Cycles are independent of one another.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from mcdrop.sampling.stream import MASKS, OFFSETS, MaskStream, Words
 BLOCK: Final = 16  # samples of a block: the bits of a pattern
 Patterns = npt.NDArray[np.uint16]
 
+# Blocks over which the rounding of counts is carried. Whether two units tend to drop in the same
+# blocks is settled once for a cycle: if it were for all samples, the error that this makes in what
+# the two do together would never average out.
+CYCLE: Final = 16
+
 _ONE = 1 << 32  # probabilities are whole multiples of 2**-32
 _LOW = np.uint64(_ONE - 1)
 _HALF = np.uint64(32)
@@ -32,16 +37,18 @@ def balanced(
 ) -> Patterns:
     """Patterns whose counts are as even as whole numbers allow, `[rows, units]`.
 
-    The first k blocks drop a unit `floor(16·k·p + u)` times, u uniform on [0, 1) for each unit: the
-    rounding carries over from block to block, and a block can be made without those before it.
+    The first k blocks of a cycle drop a unit `floor(16·k·p + u)` times, u uniform on [0, 1) for
+    each unit and cycle: the rounding carries over from block to block, and a block can be made
+    without those before it.
     """
     dropped = round(p * _ONE)
     whole, rest = divmod(BLOCK * dropped, _ONE)
     words = stream.words(site, block, MASKS, rows, units)
     if rest == 0:
         return _subset(np.uint64(whole), words)
-    offset = stream.words(site, 0, OFFSETS, rows, units) >> _HALF
-    before = (offset + np.uint64(BLOCK * dropped * block % _ONE)) & _LOW
+    cycle, place = divmod(block, CYCLE)
+    offset = stream.words(site, cycle, OFFSETS, rows, units) >> _HALF
+    before = (offset + np.uint64(BLOCK * dropped * place % _ONE)) & _LOW
     return _subset((before + np.uint64(BLOCK * dropped)) >> _HALF, words)
 
 

@@ -33,14 +33,14 @@ def classification(probs: np.ndarray) -> dict[str, np.ndarray]:
 def blocks(values: np.ndarray, size: int) -> dict[str, np.ndarray]:
     """Variance and standard error of the mean of `[S, ...]` values drawn in blocks, in two passes.
 
-    The ratio estimator for clusters of unequal size: squared deviations of block sums.
+    Squared deviations of block sums, by what they are expected to be for independent samples.
     """
     values = values.astype(np.float64)
     samples = len(values)
     mean = values.mean(0)
     parts = [values[start : start + size] for start in range(0, samples, size)]
     squares = sum((part.sum(0) - len(part) * mean) ** 2 for part in parts)
-    error = squares / samples**2 * len(parts) / (len(parts) - 1)
+    error = squares / (samples**2 - sum(len(part) ** 2 for part in parts))
     return {
         "variance": (values**2).mean(0) - mean**2 + error,
         "standard_error": np.sqrt(error),

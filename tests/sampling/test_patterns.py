@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mcdrop.sampling import BLOCK, patterns
+from mcdrop.sampling.patterns import CYCLE
 from mcdrop.sampling.stream import MaskStream
 
 Z = 4.9  # two-sided 1e-6
@@ -50,11 +51,31 @@ def test_independent_counts_are_binomial(p: float) -> None:
 
 
 @pytest.mark.parametrize("p", RATES)
-def test_balanced_counts_stay_within_one(p: float) -> None:
-    drops = _drops("balanced", p, units=2000, blocks=20)
-    for blocks in range(1, 21):
-        samples = blocks * BLOCK
-        assert np.abs(drops[:samples].sum(0) - p * samples).max() < 1.0
+def test_balanced_counts_stay_within_one_in_a_cycle(p: float) -> None:
+    drops = _drops("balanced", p, units=2000, blocks=2 * CYCLE)
+    for cycle in np.split(drops, 2):
+        for samples in range(BLOCK, CYCLE * BLOCK + 1, BLOCK):
+            assert np.abs(cycle[:samples].sum(0) - p * samples).max() < 1.0
+
+
+@pytest.mark.parametrize("p", [1 / 32, 0.02, 0.1, 0.5])
+@pytest.mark.parametrize("law", ["balanced", "independent"])
+def test_what_two_units_do_together_averages_out(law: str, p: float) -> None:
+    """How often 1,000 pairs of units drop together in 65,536 samples spreads as chance has it.
+
+    The ratio of its variance over the pairs to that of independent samples has a standard error of
+    sqrt(2 / 1000) = 4.5%, and is at most 1.22 (at p = 1/32, where units share a rhythm within a
+    cycle): the bound of 1.5 is six of them above. A rhythm kept for all samples would make it 60.
+    """
+    blocks, pairs = 4096, 1000
+    draw = getattr(patterns, law)
+    together = np.zeros(pairs)
+    for block in range(blocks):
+        first, second = draw(MaskStream(5), 0, block, ROW, 2 * pairs, p)[0].reshape(2, pairs)
+        together += np.bitwise_count(first & second)
+    expected = blocks * BLOCK * p * p
+    assert abs(together.mean() - expected) < Z * math.sqrt(1.5 * expected / pairs)
+    assert together.var() < 1.5 * expected * (1 - p * p)
 
 
 @pytest.mark.parametrize("law", ["balanced", "independent"])
