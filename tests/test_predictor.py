@@ -90,6 +90,7 @@ def test_token_classification_and_segmentation_work_unchanged() -> None:
         (torch.zeros(0, 6), "at least one row"),
         (torch.full((3, 6), torch.nan), "not finite.*rows 0, 1, 2"),
         (torch.tensor([[0.0] * 6, [float("inf")] * 6]), "not finite.*row 1"),
+        (torch.tensor([[3e38] * 6, [float("inf"), float("-inf")] * 3]), "not finite.*row 1"),
         ((torch.zeros(2, 6), torch.zeros(2, 6)), "got 2 tensors"),
         ({"y": torch.zeros(2, 6)}, r"expected inputs 'x'.*got \['y'\]"),
         ([[0.0] * 6], "as a tensor; got list"),
@@ -102,6 +103,10 @@ def test_bad_inputs_are_told_apart(classifier: mcdrop.MCDropout, x: object, matc
             method(x)
     with pytest.raises(mcdrop.InputError, match=match):
         classifier.stream(x)
+
+
+def test_a_sum_that_overflows_is_not_taken_for_a_value(classifier: mcdrop.MCDropout) -> None:
+    assert classifier.predict(torch.full((3, 6), 3e38), samples=2).mean.shape == (3, 3)
 
 
 def test_an_index_that_cannot_be_looked_up_is_an_input_error() -> None:

@@ -61,7 +61,8 @@ class Gathers:
 
     def expected_bytes(self, samples: int) -> int:
         """About how much so many samples take."""
-        sizes = {mask: _expected(site) for mask, (_, site) in self._sites.items()}
+        zeroed = self._thinning.zeroed
+        sizes = {m: _expected(site, m in zeroed) for m, (_, site) in self._sites.items()}
         numbers = sum(8 * sizes[mask] for mask in self._thinning.taken.values())
         return samples * (numbers + self._part_bytes(sizes))
 
@@ -118,11 +119,12 @@ class Gathers:
 
     @torch.no_grad()
     def _make(
-        self, bank: MaskBank, samples: range, masks: Sequence[Tensor] | None
+        self, bank: MaskBank, samples: range, drawn: Sequence[Tensor] | None
     ) -> tuple[_Values, _Values | None]:
         """Gather a chunk: what it holds, and the buffers to use again if it is not kept."""
-        drawn = bank.draw(samples, (0,)) if masks is None else masks
-        units = _kept_units({mask: drawn[i] for mask, (i, _) in self._sites.items()})
+        drawn = bank.draw(samples, (0,)) if drawn is None else drawn
+        masks = {mask: drawn[i] for mask, (i, _) in self._sites.items()}
+        units = _kept_units(masks, self._thinning.zeroed)
         sizes = {mask: kept.shape[1] for mask, kept in units.items()}
         values = {
             # a number behind the last unit stands for none; any unit will do, as zero weighs it
@@ -173,32 +175,40 @@ def _key(bank: MaskBank) -> _Key:
     return bank.stream.seed, bank.sampling, bank.shapes
 
 
-def _kept_units(masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _kept_units(masks: Mapping[str, Tensor], zeroed: frozenset[str]) -> dict[str, Tensor]:
     """Numbers of the units that each sample keeps, in order.
 
     Args:
         masks: `[S, 1, ..., C, ...]` by name, zero for what is dropped.
+        zeroed: those that leave out nothing: C stands in the place of what is dropped.
 
     Returns:
         int64 `[S, K]`: K is the most that a sample keeps, and at least 1; C stands for none.
     """
     kept = {name: mask.flatten(1) != 0 for name, mask in masks.items()}
-    most = torch.stack([mask.sum(1).max() for mask in kept.values()]).tolist()  # one sync for all
+    thinned = [name for name in kept if name not in zeroed]
+    most = [kept[name].sum(1).max() for name in thinned]
+    sizes = dict(zip(thinned, torch.stack(most).tolist() if most else (), strict=True))  # one sync
     units = {}
-    for (name, mask), number in zip(kept.items(), most, strict=True):
-        (samples, count), size = mask.shape, max(number, 1)
+    for name, mask in kept.items():
+        samples, count = mask.shape
+        numbers = torch.arange(count, device=mask.device).expand(samples, count)
+        if name in zeroed:
+            units[name] = torch.where(mask, numbers, count)
+            continue
+        size = max(sizes[name], 1)
         # what is dropped is written to a last place of no interest
         place = torch.where(mask, mask.cumsum(1) - 1, size)
-        numbers = torch.arange(count, device=mask.device).expand(samples, count)
         padded = torch.full((samples, size + 1), count, device=mask.device)
         units[name] = padded.scatter_(1, place, numbers)[:, :size]
     return units
 
 
-def _expected(site: Site) -> int:
+def _expected(site: Site, zeroed: bool) -> int:
     """About the most units that some tens of samples keep: the mean and two deviations."""
     units, p = math.prod(size or 1 for size in site.shape), site.law.p
-    return min(units, math.ceil(units * (1 - p) + 2 * math.sqrt(units * p * (1 - p))))
+    most = math.ceil(units * (1 - p) + 2 * math.sqrt(units * p * (1 - p)))
+    return units if zeroed else min(units, most)
 
 
 def _bytes(values: Mapping[str, Tensor]) -> int:

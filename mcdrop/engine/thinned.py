@@ -14,10 +14,12 @@ from torch import Tensor
 from mcdrop.engine.gather import Gathers
 from mcdrop.program.execute import Executable
 from mcdrop.program.kernels import KERNELS
-from mcdrop.program.leading import LEADING_KERNELS, samples_can_lead
+from mcdrop.program.leading import LEADING_KERNELS
 from mcdrop.program.program import Program
-from mcdrop.program.thinning import Thinning, thin_tail
+from mcdrop.program.thinning import COPY_COST, Thinning, thin_tail
 from mcdrop.sampling import MaskBank, Masks
+
+_ZEROED = "thinned by zero weights: to copy what it keeps would cost more"
 
 
 class ThinnedEngine:
@@ -33,14 +35,22 @@ class ThinnedEngine:
         program: what to sample.
         masks: only shared masks can be thinned.
         memory_budget: bytes; half of them may be kept.
+        copy_cost: see `thin`.
     """
 
     name = "thinned"
 
-    def __init__(self, program: Program, masks: Masks, memory_budget: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        masks: Masks,
+        memory_budget: int,
+        copy_cost: float = COPY_COST,
+    ) -> None:
         self._program = program
         self._masks: Masks = masks
         self._budget = memory_budget
+        self._copy_cost = copy_cost
 
     @property
     def applies(self) -> bool:
@@ -49,11 +59,12 @@ class ThinnedEngine:
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        """For each enabled site, by its name: `"thinned"`, or why it keeps its mask."""
+        """For each enabled site, by its name: `"thinned"`, how else, or why it keeps its mask."""
         sites = self._program.active
         if self._masks != "shared":
             return MappingProxyType({site.name: "each row has a mask of its own" for site in sites})
-        reasons = self._thinning.reasons
+        zeroed = [site for site in sites if site.mask in self._thinning.zeroed]
+        reasons = {site.name: _ZEROED for site in zeroed} | dict(self._thinning.reasons)
         return MappingProxyType({s.name: reasons.get(s.name, "thinned") for s in sites})
 
     def gather_bytes(self, samples: int) -> int:
@@ -69,22 +80,13 @@ class ThinnedEngine:
         """Run the trunk."""
         assert self.applies
         program = self._program
-        weights = {name: program.weights[name] for name in program.trunk.weights}
-        boundary = self._trunk({**inputs, **weights})
-        held = {name: program.weights[name] for name in self._tail.graph.weights}
-        held.update(zip(program.split.boundary, boundary, strict=True))
-        masked = {
-            site.mask: position
-            for position, site in enumerate(bank.sites)
-            if site.mask in self._tail.graph.inputs
-        }
-        leads = samples_can_lead(self._tail.graph, held)
-        tail = self._leading if leads else self._tail
-        return ThinnedRun(tail, held, self._gathers, bank, masked, leads)
+        boundary = self._trunk({**inputs, **self._trunk_weights})
+        held = {**self._tail_weights, **dict(zip(program.split.boundary, boundary, strict=True))}
+        return ThinnedRun(self._tail, held, self._gathers, bank, self._masked, self._thinning.leads)
 
     @cached_property
     def _thinning(self) -> Thinning:
-        return thin_tail(self._program)
+        return thin_tail(self._program, self._copy_cost)
 
     @cached_property
     def _gathers(self) -> Gathers:
@@ -97,12 +99,22 @@ class ThinnedEngine:
 
     @cached_property
     def _tail(self) -> Executable:
-        return Executable(self._thinning.graph, self._program.device)
+        kernels = {**KERNELS, **LEADING_KERNELS} if self._thinning.leads else KERNELS
+        return Executable(self._thinning.graph, self._program.device, kernels)
 
     @cached_property
-    def _leading(self) -> Executable:
-        kernels = {**KERNELS, **LEADING_KERNELS}
-        return Executable(self._thinning.graph, self._program.device, kernels)
+    def _trunk_weights(self) -> Mapping[str, Tensor]:
+        return {name: self._program.weights[name] for name in self._program.trunk.weights}
+
+    @cached_property
+    def _tail_weights(self) -> Mapping[str, Tensor]:
+        return {name: self._program.weights[name] for name in self._thinning.graph.weights}
+
+    @cached_property
+    def _masked(self) -> Mapping[str, int]:
+        """Masks that the tail reads as they are, and their positions in a bank."""
+        names = self._thinning.graph.inputs
+        return {s.mask: i for i, s in enumerate(self._program.active) if s.mask in names}
 
 
 @dataclass(frozen=True, slots=True)

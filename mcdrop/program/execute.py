@@ -27,9 +27,24 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
+    """A node, ready to run.
+
+    Attributes:
+        node: for observers.
+        function: what computes it.
+        args: its positional arguments, with places for values left open.
+        values: which value goes to which of those places.
+        lists: arguments that are lists with values in them.
+        kwargs: its named arguments.
+        out: where the result goes.
+        dead: values that nobody reads any more.
+    """
+
     node: Node
     function: Callable[..., Any]
     args: tuple[Any, ...]
+    values: tuple[tuple[int, int], ...]
+    lists: tuple[int, ...]
     kwargs: dict[str, Any]
     out: int
     dead: tuple[int, ...]
@@ -76,17 +91,20 @@ class Executable:
                 return tuple(bind(item) for item in arg)
             return device if arg is Token.DEVICE else arg
 
-        self._steps = tuple(
-            _Step(
+        def step(position: int, node: Node) -> _Step:
+            args = bind(node.args)
+            return _Step(
                 node,
                 kernels[node.op] if node.op in kernels else resolve(node.op),
-                bind(node.args),
+                args,
+                tuple((i, arg.index) for i, arg in enumerate(args) if type(arg) is _Slot),
+                tuple(i for i, arg in enumerate(args) if type(arg) is tuple),
                 {key: bind(value) for key, value in node.kwargs},
                 slots[node.name],
                 tuple(slots[name] for name in dying.get(position, ())),
             )
-            for position, node in enumerate(graph.nodes)
-        )
+
+        self._steps = tuple(step(i, node) for i, node in enumerate(graph.nodes))
 
     def __call__(
         self, values: Mapping[str, Any], observer: Observer | None = None
@@ -104,7 +122,11 @@ class Executable:
         for i, name in enumerate(self._names):
             slots[i] = values[name]
         for step in self._steps:
-            args = [_bound(arg, slots) for arg in step.args]
+            args = list(step.args)
+            for place, value in step.values:
+                args[place] = slots[value]
+            for place in step.lists:
+                args[place] = _bound(args[place], slots)
             if step.kwargs:
                 kwargs = {key: _bound(arg, slots) for key, arg in step.kwargs.items()}
                 slots[step.out] = step.function(*args, **kwargs)

@@ -26,11 +26,15 @@ def take(x: Tensor, kept: Tensor, held: bool) -> Tensor:  # noqa: ARG001 (as for
 
 
 def thin_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    """A layer with weights of each sample's own: `[S, B, I]`, `[S, I, O]`, `[S, O]` or `[O]`."""
-    if bias is None:
-        y = torch.bmm(x, weight)
-    else:
-        y = torch.baddbmm(bias.unsqueeze(1) if bias.ndim == 2 else bias, x, weight)
+    """A layer with weights of each sample's own: `[S, I, O]`, and a bias `[S, O]` or `[O]`.
+
+    Returns:
+        `[S, B, O]` for features `[S, B, I]`, or `[B, I]` that all samples share.
+    """
+    shared = x if x.ndim == 3 else x.expand(len(weight), *x.shape)
+    y = torch.bmm(shared, weight)
+    if bias is not None:  # in place: baddbmm would copy it first to where the product goes
+        y.add_(bias.unsqueeze(1) if bias.ndim == 2 else bias)
     return y.relu_() if activation else y
 
 
@@ -71,8 +75,8 @@ def _leads(node: Node, led: set[str], values: Mapping[str, Any]) -> bool:
     others = {ref for arg in node.args[1:] for ref in _names(arg)}
     others |= {ref for _, arg in node.kwargs for ref in _names(arg)}
     shared = values.get(first.name)
-    if node.op == "mcdrop.take":
-        return isinstance(shared, Tensor) and shared.ndim == 2
+    if node.op == "mcdrop.take" or (node.op == "mcdrop.thin_linear" and shared is not None):
+        return isinstance(shared, Tensor) and shared.ndim == 2 and not led & others
     if node.op in ("mcdrop.scale", "mcdrop.scale_features"):
         rows_first = node.args[2] == 0 and not node.args[4]
         return rows_first and (first.name in led or isinstance(shared, Tensor))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast, get_args
@@ -73,42 +74,36 @@ def checked(specs: Sequence[TensorSpec], x: Inputs, device: torch.device) -> dic
 
 def _named(specs: Sequence[TensorSpec], x: Inputs) -> dict[str, Tensor]:
     names = [spec.name for spec in specs]
-    expected = ", ".join(describe(spec) for spec in specs)
     if isinstance(x, Tensor):
         x = (x,)
     if isinstance(x, Mapping):
         if set(x) != set(names):
-            raise InputError(f"expected inputs {expected}; got {sorted(x)}")
+            raise InputError(f"expected inputs {_described(specs)}; got {sorted(x)}")
         return {name: x[name] for name in names}
     if not isinstance(x, Sequence) or len(x) != len(names):
         got = f"{len(x)} tensors" if isinstance(x, Sequence) else type(x).__name__
         raise InputError(
-            f"expected {expected}, as a tensor, a tuple or a dict of tensors; got {got}"
+            f"expected {_described(specs)}, as a tensor, a tuple or a dict of tensors; got {got}"
         )
     return dict(zip(names, x, strict=True))
 
 
-def _check_tensor(spec: TensorSpec, tensor: Tensor) -> None:
-    wanted = describe(spec)
+def _described(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(describe(spec) for spec in specs)
+
+
+def _check_tensor(spec: TensorSpec, tensor: object) -> None:
     if not isinstance(tensor, Tensor):
-        raise InputError(f"expected {wanted} as a tensor; got {type(tensor).__name__}")
+        raise InputError(f"expected {describe(spec)} as a tensor; got {type(tensor).__name__}")
     if tensor.layout != torch.strided or tensor.is_meta:
-        raise InputError(f"expected {wanted} as an ordinary tensor; got a sparse or meta tensor")
-    got = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-    if tensor.dtype != dtype_of(spec.dtype):
-        raise InputError(f"expected {wanted}; got {got}: convert it with x.to(torch.{spec.dtype})")
-    if tensor.ndim != len(spec.shape):
-        hint = ""
-        if tensor.ndim == len(spec.shape) - 1:
-            hint = ": a single row needs a batch axis, x[None]"
-        raise InputError(f"expected {wanted}; got {got}{hint}")
-    if tensor.shape[0] == 0:
-        raise InputError(f"expected at least one row of {wanted}; got {got}")
-    for axis, (size, have) in enumerate(zip(spec.shape, tensor.shape, strict=True)):
-        low, high = spec.ranges.get(axis, (have, have))
-        if (size is not None and size != have) or not low <= have <= high:
-            raise InputError(f"expected {wanted}; got {got}: axis {axis} does not fit")
-    if tensor.is_floating_point():
+        raise InputError(
+            f"expected {describe(spec)} as an ordinary tensor; got a sparse or meta tensor"
+        )
+    fault = _fault(spec, tensor)
+    if fault:
+        raise InputError(f"expected {describe(spec)}{fault}")
+    # one number tells; but a sum of large ones can overflow, and then every value is looked at
+    if tensor.is_floating_point() and not math.isfinite(tensor.detach().sum()):
         bad = ~torch.isfinite(tensor).flatten(1).all(1) if tensor.ndim > 1 else ~tensor.isfinite()
         if bad.any():
             rows = bad.nonzero().flatten().tolist()
@@ -117,6 +112,27 @@ def _check_tensor(spec: TensorSpec, tensor: Tensor) -> None:
                 f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:10]))}"
                 f"{' and others' if len(rows) > 10 else ''}: drop or impute them"
             )
+
+
+def _fault(spec: TensorSpec, tensor: Tensor) -> str:
+    """What is wrong with a tensor's type or shape, as the end of a sentence; empty for nothing."""
+    if tensor.dtype != dtype_of(spec.dtype):
+        return f"; got {_got(tensor)}: convert it with x.to(torch.{spec.dtype})"
+    if tensor.ndim != len(spec.shape):
+        alone = tensor.ndim == len(spec.shape) - 1
+        hint = ": a single row needs a batch axis, x[None]" if alone else ""
+        return f"; got {_got(tensor)}{hint}"
+    if tensor.shape[0] == 0:
+        return f" with at least one row; got {_got(tensor)}"
+    for axis, (size, have) in enumerate(zip(spec.shape, tensor.shape, strict=True)):
+        low, high = spec.ranges.get(axis, (have, have))
+        if (size is not None and size != have) or not low <= have <= high:
+            return f"; got {_got(tensor)}: axis {axis} does not fit"
+    return ""
+
+
+def _got(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 _LOOKUPS = ("out of bounds", "out of range", "Class values must be")

@@ -2,8 +2,9 @@
 
 Where all rows share a mask, a site between two layers drops whole columns of the values between
 them. The pass puts weights gathered for each sample in the place of the site's mask: the layer
-before no longer makes what is dropped, and the layer behind no longer reads it. Other sites keep
-their masks.
+before no longer makes what is dropped, and the layer behind no longer reads it. Where no layer
+comes before, the units are taken from the whole value, or, if that would cost more than it saves,
+zero weighs those that are dropped. Other sites keep their masks.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from typing import Literal
 from torch import Tensor
 
 from mcdrop.program.graph import Arg, Graph, Node, Ref
+from mcdrop.program.leading import samples_can_lead
 from mcdrop.program.program import Program
 from mcdrop.program.site import Site
 from mcdrop.program.tail_values import tail_values
 from mcdrop.program.thin_paths import Path, find_path
 from mcdrop.program.thin_rules import Passage
+
+# To take units costs a copy of them for each sample, and saves as many products as there are
+# outputs for each one dropped: below so many, zero weights cost less.
+COPY_COST = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +75,32 @@ class Thinning:
         graph: the tail; it still reads the masks of the other sites.
         gathered: its inputs that are gathered weights.
         taken: its inputs that are numbers of kept units, and the mask that each comes from.
+        zeroed: masks whose dropped units are not left out, but weighed by zero.
         thinned: masks of the thinned sites.
         reasons: why each of the other sites is not thinned, by its name.
+        leads: whether the tail takes all samples at once, with `LEADING_KERNELS`.
     """
 
     graph: Graph
     gathered: tuple[Gathered, ...]
     taken: Mapping[str, str]
+    zeroed: frozenset[str]
     thinned: tuple[str, ...]
     reasons: Mapping[str, str]
+    leads: bool
 
 
-def thin_tail(program: Program) -> Thinning:
-    """Thin a program's tail."""
-    return thin(program.tail, program.active, tail_values(program))
+def thin_tail(program: Program, copy_cost: float = COPY_COST) -> Thinning:
+    """Thin a program's tail; see `thin`."""
+    return thin(program.tail, program.active, tail_values(program), copy_cost)
 
 
-def thin(tail: Graph, sites: Sequence[Site], values: Mapping[str, Tensor]) -> Thinning:
+def thin(
+    tail: Graph,
+    sites: Sequence[Site],
+    values: Mapping[str, Tensor],
+    copy_cost: float = COPY_COST,
+) -> Thinning:
     """Thin a lowered tail.
 
     Args:
@@ -93,6 +108,7 @@ def thin(tail: Graph, sites: Sequence[Site], values: Mapping[str, Tensor]) -> Th
         sites: the enabled sites.
         values: a tensor (on the meta device) of the shape and type of each of the tail's values,
             masks and weights.
+        copy_cost: what it costs to copy a unit, in products.
 
     Returns:
         The same tail where nothing can be thinned.
@@ -100,7 +116,9 @@ def thin(tail: Graph, sites: Sequence[Site], values: Mapping[str, Tensor]) -> Th
     tail = _without_copies(tail, values)
     found = {site: find_path(tail, site, values) for site in sites}
     paths = [path for path in found.values() if isinstance(path, Path)]
-    draft = _Draft(tail, paths)
+    whole = [path for path in paths if path.source is None]
+    zeroed = [path for path in whole if _cheaper_zeroed(path, values, copy_cost)]
+    draft = _Draft(tail, paths, [path for path in whole if path not in zeroed])
     read = {name for node in draft.nodes for name in node.refs()}
     gone = {site.mask for site in sites} - read
     graph = Graph(
@@ -112,28 +130,34 @@ def thin(tail: Graph, sites: Sequence[Site], values: Mapping[str, Tensor]) -> Th
         weights=tail.weights,
         nodes=_with_activations(draft.nodes, draft.outputs),
         outputs=draft.outputs,
-    )
+    ).pruned()
+    masks = {site.mask for site in sites}
+    shared = {
+        n: values[n] for n in (*graph.inputs, *graph.weights) if n in values and n not in masks
+    }
     return Thinning(
-        graph=graph.pruned(),
+        graph=graph,
         gathered=tuple(draft.gathered),
         taken=MappingProxyType(draft.taken),
+        zeroed=frozenset(path.site.mask for path in zeroed),
         thinned=tuple(path.site.mask for path in paths),
         reasons=MappingProxyType(
             {site.name: path for site, path in found.items() if isinstance(path, str)}
         ),
+        leads=samples_can_lead(graph, shared),
     )
 
 
 class _Draft:
     """The nodes and inputs of a thinned tail, written node by node."""
 
-    def __init__(self, tail: Graph, paths: Sequence[Path]) -> None:
+    def __init__(self, tail: Graph, paths: Sequence[Path], takers: Sequence[Path]) -> None:
         self.nodes: list[Node] = []
         self.gathered: list[Gathered] = []
         self.taken: dict[str, str] = {}
         self._tail = tail
         self._renamed: dict[str, str] = {}
-        self._takers = {path.taker.name: path for path in paths if path.source is None}
+        self._takers = {path.taker.name: path for path in takers}
         self._sites = {path.node.name: path for path in paths}
         self._into = {path.layer.node.name: path for path in paths}
         self._out_of = {path.source.node.name: path for path in paths if path.source is not None}
@@ -216,6 +240,13 @@ class _Draft:
         if step.trailing is not None:
             node = Node(node.name, "mcdrop.regroup", (node.args[0], *step.trailing), path=node.path)
         self.nodes.append(node)
+
+
+def _cheaper_zeroed(path: Path, values: Mapping[str, Tensor], copy_cost: float) -> bool:
+    """Whether to read dropped units with zero weights costs less than to copy the others."""
+    if path.behind or path.ahead or path.layer.convolution:
+        return False
+    return path.site.law.p * values[path.layer.weight].shape[0] < copy_cost
 
 
 def _without_copies(tail: Graph, values: Mapping[str, Tensor]) -> Graph:

@@ -14,7 +14,7 @@ import mcdrop
 from mcdrop.engine import BatchedEngine, Footprints, LoopEngine, ThinnedEngine
 from mcdrop.engine.gather import Gathers
 from mcdrop.engine.table import lay_out
-from mcdrop.program.thinning import Gathered
+from mcdrop.program.thinning import COPY_COST, Gathered
 from mcdrop.sampling import MaskBank
 from tests import thin_nets, zoo
 
@@ -59,16 +59,19 @@ def _close(ours: Sequence[Tensor], oracle: Sequence[Tensor]) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * max(scale, 1e-3))
 
 
-def _engine(program: mcdrop.Program, budget: int = BUDGET) -> ThinnedEngine:
-    return ThinnedEngine(program, "shared", budget)
+def _engine(
+    program: mcdrop.Program, budget: int = BUDGET, copy_cost: float = COPY_COST
+) -> ThinnedEngine:
+    return ThinnedEngine(program, "shared", budget, copy_cost)
 
 
+@pytest.mark.parametrize("copy_cost", [0, 1e9], ids=["units taken", "zero weights"])
 @pytest.mark.parametrize("budget", [BUDGET, 0], ids=["kept", "gathered anew"])
 @pytest.mark.parametrize("name", THINNED)
-def test_equals_the_loop(name: str, budget: int) -> None:
+def test_equals_the_loop(name: str, budget: int, copy_cost: float) -> None:
     program = thin_nets.program(name)
     inputs = _inputs(program, thin_nets.net(name).x)
-    bank, engine = _bank(program, inputs), _engine(program, budget)
+    bank, engine = _bank(program, inputs), _engine(program, budget, copy_cost)
     assert engine.applies
     oracle = _oracle(program, inputs, bank, range(11))
     run = engine.open(inputs, bank, range(5))

@@ -29,9 +29,10 @@ FILES = ("graph.json", "weights.safetensors", "model.json")
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_round_trip_is_exact(name: str, tmp_path: Path) -> None:
     _, inputs = zoo.build(name)
-    mc = mcdrop.MCDropout(zoo.program(name), task="regression")
+    # two plans, measured apart, may choose engines that round in another way
+    mc = mcdrop.MCDropout(zoo.program(name), task="regression", engine="loop")
     path = mc.save(tmp_path / name / "1", name=name, samples=5, seed=9)
-    again = mcdrop.load(path)
+    again = mcdrop.load(path, engine="loop")
     assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
     assert len({file.stat().st_mode for file in path.iterdir()}) == 1
     assert again.program.graph == mc.program.graph

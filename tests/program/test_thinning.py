@@ -16,7 +16,7 @@ from tests import thin_nets
 
 
 def _thin(name: str) -> Thinning:
-    return thin_tail(thin_nets.program(name))
+    return thin_tail(thin_nets.program(name), copy_cost=0)
 
 
 @pytest.mark.parametrize("name", thin_nets.NETS)
@@ -63,6 +63,19 @@ def test_a_chain_gathers_each_weight_once_on_both_sides() -> None:
         ("aten.tanh.default", Ref("linear_2")),
         ("mcdrop.thin_linear", ""),
     ]
+
+
+def test_zero_weights_stand_for_units_where_a_copy_would_cost_more() -> None:
+    """Each dropped input of a layer with 20 outputs saves 20 products, and half of them drop."""
+    program = thin_nets.program("chain")
+    taken, zeroed = thin_tail(program, copy_cost=10), thin_tail(program, copy_cost=10.1)
+    assert (taken.zeroed, len(taken.taken)) == (frozenset(), 1)
+    assert (zeroed.zeroed, len(zeroed.taken)) == ({"mask:0"}, 0)
+    assert zeroed.gathered == taken.gathered
+    assert "mcdrop.take" not in [node.op for node in zeroed.graph.nodes]
+    # operations between the value and the layer are left to the units that are kept
+    net = nn.Sequential(nn.Dropout(0.5), nn.Tanh(), nn.Linear(6, 3))
+    assert not thin_tail(mcdrop.capture(net, torch.randn(3, 6)), copy_cost=1e9).zeroed
 
 
 def test_a_value_that_differs_by_sample_is_taken_as_such() -> None:
@@ -117,7 +130,7 @@ def test_a_layer_whose_value_is_read_before_its_relu_keeps_it_apart() -> None:
     net = thin_nets.Body(
         lambda m, x: F.relu(h := m.a(m.drop(x))) - h, drop=nn.Dropout(0.4), a=nn.Linear(6, 4)
     )
-    nodes = thin_tail(mcdrop.capture(net, torch.randn(3, 6))).graph.nodes
+    nodes = thin_tail(mcdrop.capture(net, torch.randn(3, 6)), copy_cost=0).graph.nodes
     assert [node.op for node in nodes] == [
         *("mcdrop.take", "mcdrop.thin_linear", "aten.relu.default", "aten.sub.Tensor")
     ]
@@ -134,7 +147,7 @@ def test_a_layer_whose_value_is_an_output_keeps_its_relu_apart() -> None:
             h = self.a(self.drop(x))
             return h, F.relu(h)
 
-    graph = thin_tail(mcdrop.capture(Two(), torch.randn(3, 6))).graph
+    graph = thin_tail(mcdrop.capture(Two(), torch.randn(3, 6)), copy_cost=0).graph
     assert [node.op for node in graph.nodes][1:] == ["mcdrop.thin_linear", "aten.relu.default"]
     assert [name for _, name in graph.outputs] == [node.name for node in graph.nodes[1:]]
 
