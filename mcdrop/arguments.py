@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from mcdrop.errors import InputError
 
 
-def integer(what: str, value: object, least: int) -> int:
-    """A whole number, NumPy's too, that is at least `least`.
+def integer(what: str, value: object, least: int, most: int | None = None) -> int:
+    """A whole number, NumPy's too, that is at least `least` and at most `most`.
 
     Raises:
         InputError: it is not.
@@ -19,8 +19,9 @@ def integer(what: str, value: object, least: int) -> int:
         number = operator.index(value)  # type: ignore[arg-type]  # that is the question
     except TypeError:
         number = least - 1
-    if isinstance(value, bool) or number < least:
-        raise InputError(f"{what} must be an integer, at least {least}; got {value!r}")
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        limits = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"{what} must be an integer, {limits}; got {value!r}")
     return number
 
 

@@ -401,7 +401,7 @@ class MCDropout:
             samples = MOST_SAMPLES if samples is None else samples
         samples = integer("samples", defaults.samples if samples is None else samples, 1)
         seed = integer("seed", defaults.seed if seed is None else seed, 0)
-        first_row = integer("first_row", first_row, 0)
+        first_row = integer("first_row", first_row, 0, 2**32 - 1)
         inputs = checked(self.inputs, x, self.device)
         if source is None and self._closed is not None:
             rows = self._sampled.fitting_rows(inputs)

@@ -105,6 +105,14 @@ def test_bad_inputs_are_told_apart(classifier: mcdrop.MCDropout, x: object, matc
         classifier.stream(x)
 
 
+@pytest.mark.parametrize("row", [-1, 2**32, 2**62, 2**80, 1.5])
+def test_a_first_row_that_has_no_masks_is_refused(
+    classifier: mcdrop.MCDropout, row: object
+) -> None:
+    with pytest.raises(mcdrop.InputError, match="first_row must be an integer, from 0"):
+        classifier.predict(X, first_row=row)
+
+
 def test_a_sum_that_overflows_is_not_taken_for_a_value(classifier: mcdrop.MCDropout) -> None:
     assert classifier.predict(torch.full((3, 6), 3e38), samples=2).mean.shape == (3, 3)
 

@@ -433,6 +433,77 @@ def volumes() -> Net:
     return Net(net, torch.randn(5, 2, 4, 4, 4), {"0": "thinned", "3": "thinned"}, taken=1)
 
 
+def log_behind_a_layer_without_bias() -> Net:
+    """What stands for no unit must be as finite as units are: log(|0|) times zero is NaN."""
+    net = Body(
+        lambda m, x: m.b(m.drop(m.a(x).abs().log())),
+        a=nn.Linear(6, 16, bias=False),
+        drop=nn.Dropout(0.5),
+        b=nn.Linear(16, 3),
+    )
+    return Net(
+        Body(lambda m, x: m.net(m.first(x)), first=nn.Dropout(0.1), net=net),
+        _flat(),
+        {"first": "thinned", "net.drop": "thinned"},
+        taken=1,
+    )
+
+
+def band_power() -> Net:
+    """Square, average, logarithm (Schirrmeister et al. 2017)."""
+    net = Body(
+        lambda m, x: m.b(m.drop(m.pool(m.a(m.first(x)).square()).log()).flatten(1)),
+        first=nn.Dropout1d(0.3),
+        a=nn.Conv1d(3, 16, 3, bias=False),
+        pool=nn.AvgPool1d(3),
+        drop=nn.Dropout1d(0.5),
+        b=nn.Linear(32, 2),
+    )
+    sites = {"first": "thinned", "drop": "thinned"}
+    return Net(net, torch.randn(5, 3, 9), sites, taken=1)
+
+
+def flattened_and_back() -> Net:
+    net = Body(
+        lambda m, x: m.b(m.drop(m.a(x)).flatten(1).reshape(-1, 96, 1)),
+        a=_conv(3, 6, stride=2),
+        drop=nn.Dropout2d(0.4),
+        b=nn.Conv1d(96, 2, 1),
+    )
+    return Net(net, _image(), {"drop": "reads what was flattened"})
+
+
+def flattened_twice() -> Net:
+    net = Body(
+        lambda m, x: m.b(F.pad(m.drop(m.a(x)).flatten(2), (0, 1)).flatten(1)),
+        a=_conv(3, 6, stride=2),
+        drop=nn.Dropout2d(0.4),
+        b=nn.Linear(102, 2),
+    )
+    return Net(net, _image(), {"drop": "thinned"}, taken=1)
+
+
+def bits() -> Net:
+    """An operation that takes no floats."""
+    net = Body(
+        lambda m, x: m.b((~(m.drop(m.a(x)) > 0)).float()),
+        a=nn.Linear(6, 16),
+        drop=nn.Dropout(0.5),
+        b=nn.Linear(16, 3),
+    )
+    return Net(net, _flat(), {"drop": NO_ZERO})
+
+
+def one_output_without_an_axis() -> Net:
+    net = Body(
+        lambda m, x: F.linear(m.drop(m.a(x)), m.b.weight[0]).unsqueeze(1),
+        a=nn.Linear(6, 16),
+        drop=nn.Dropout(0.5),
+        b=nn.Linear(16, 1),
+    )
+    return Net(net, _flat(), {"drop": "computed, or no matrix"})
+
+
 ALL = (
     *(plain, chain, input_and_hidden, without_bias, residual, two_readers_of_the_operand),
     *(two_readers, output, sigmoid_behind, bias_behind, norm_behind, norm_before),
@@ -440,6 +511,8 @@ ALL = (
     *(rarely_kept, never_kept, tokens, whole_tokens, alpha, mixed, computed_weights),
     *(convolutions, conv_norm_pool, conv_to_linear, global_mean, dropout_after_pooling),
     *(dropout_after_flatten, channels_last, pixels, grouped, padded, transposed, series, volumes),
+    *(log_behind_a_layer_without_bias, band_power, flattened_and_back, flattened_twice),
+    *(bits, one_output_without_an_axis),
 )
 NETS: Mapping[str, Callable[[], Net]] = {build.__name__: build for build in ALL}
 

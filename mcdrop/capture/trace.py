@@ -64,10 +64,14 @@ class Trace:
     python_random: bool
 
 
-def monte_carlo_copy(model: nn.Module) -> nn.Module:
-    """A copy of the module tree in Monte Carlo mode, sharing its parameters with the original.
+def monte_carlo_copy(model: nn.Module, *, share: bool = True) -> nn.Module:
+    """A copy of the module tree in Monte Carlo mode.
 
     Everything is in training mode but Batch- and InstanceNorm, whose statistics must not move.
+
+    Args:
+        model: the original.
+        share: whether the copy has the original's parameters, and not copies of them.
 
     Raises:
         CaptureError: the module cannot be copied.
@@ -77,8 +81,12 @@ def monte_carlo_copy(model: nn.Module) -> nn.Module:
         held = (*module.parameters(recurse=False), *module.buffers(recurse=False))
         attributes = (v for v in vars(module).values() if isinstance(v, Tensor))
         for value in (*held, *attributes):
-            # what a forward pass may write into is copied
-            shared[id(value)] = value if isinstance(value, nn.Parameter) else value.detach().clone()
+            if not isinstance(value, nn.Parameter):  # a forward pass may write into it
+                shared[id(value)] = value.detach().clone()
+            elif share:
+                shared[id(value)] = value
+            else:
+                shared[id(value)] = nn.Parameter(value.detach().clone(), value.requires_grad)
     try:
         duplicate: nn.Module = copy.deepcopy(model, shared)
     except Exception as error:  # user code runs here; the cause is passed on

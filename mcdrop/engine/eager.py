@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,9 @@ class EagerEngine:
         masks: Masks,
         sampling: Sampling,
     ) -> None:
-        self._sampled = monte_carlo_copy(module)
-        self._evaluated = monte_carlo_copy(module).eval()
+        self._sampled = monte_carlo_copy(module, share=False)
+        self._evaluated = monte_carlo_copy(self._sampled).eval()
+        self._lock = Lock()  # a pass may write into buffers, which all threads share
         self._buffers = {
             copied: [(buffer, buffer.clone()) for buffer in copied.buffers()]
             for copied in (self._sampled, self._evaluated)
@@ -99,10 +101,11 @@ class EagerEngine:
 
     def _pick(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         plain = {n: t.clone() if t.is_inference() else t for n, t in inputs.items()}
-        for buffer, kept in self._buffers[module]:
-            buffer.copy_(kept)  # a pass may move it; each starts from the same state
-        named = flatten(self._example.call(module, plain))
-        return tuple(named[name] for name in self._outputs)
+        with self._lock:
+            for buffer, kept in self._buffers[module]:
+                buffer.copy_(kept)  # a pass may move it; each starts from the same state
+            named = flatten(self._example.call(module, plain))
+            return tuple(named[name] for name in self._outputs)
 
     def _record(self, rows: int) -> list[_Seen]:
         seen: list[_Seen] = []

@@ -13,6 +13,10 @@ from mcdrop.program.site import Site
 from mcdrop.sampling import Masks, Shapes
 
 _ROWS = 4  # measured with so many; memory is linear in rows
+# What making a block of masks holds at its peak, in bytes for each element of a mask: words, counts
+# and patterns of 16 samples; or for other laws their levels, sorted.
+_MAKING_DROPS = 160
+_MAKING_NOISE = 832
 _REMEMBERED = 1024  # shapes of input whose footprints are kept
 
 
@@ -27,6 +31,8 @@ class Footprint:
         tail_bytes: peak of the tail, per row and sample.
         mask_bytes: masks of one sample that all rows share.
         row_mask_bytes: masks of one sample, for each row, where masks are independent.
+        making_bytes: what making a block of masks takes, once for all samples and rows.
+        row_making_bytes: the same for each row, where masks are independent.
     """
 
     shapes: Shapes
@@ -35,17 +41,20 @@ class Footprint:
     tail_bytes: int
     mask_bytes: int
     row_mask_bytes: int
+    making_bytes: int
+    row_making_bytes: int
 
     def rows(self, rows: int, budget: int) -> int:
         """How many rows fit the budget with one sample."""
         sampled = self.boundary_bytes + self.tail_bytes + self.row_mask_bytes
-        per_row = max(self.trunk_bytes, sampled, 1)
+        per_row = max(self.trunk_bytes, sampled + self.row_making_bytes, 1)
         return max(1, min(rows, budget // per_row))
 
     def samples(self, rows: int, budget: int) -> int:
         """How many samples of so many rows fit the budget."""
         per_sample = (self.tail_bytes + self.row_mask_bytes) * rows + self.mask_bytes
-        return max(1, budget // max(per_sample, 1))
+        making = self.making_bytes + self.row_making_bytes * rows
+        return max(1, (budget - making) // max(per_sample, 1))
 
 
 class Footprints:
@@ -77,13 +86,15 @@ def _measure(program: Program, inputs: Mapping[str, Tensor], masks: Masks) -> Fo
     trunk = program.measure(program.trunk, metas)
     tail = program.measure(program.tail, trunk.outputs)
     shapes = tuple(_mask_shape(site, tail.noise.get(site.mask)) for site in program.active)
-    shared = row = 0
+    shared = row = making = row_making = 0
     for site, shape in zip(program.active, shapes, strict=True):
-        size = 5 * torch.Size(shape).numel()  # the float mask, and a byte of comparing
+        units = torch.Size(shape).numel()
+        size = 5 * units  # the float mask, and a byte of comparing
+        block = units * (_MAKING_DROPS if site.law.kind == "bernoulli" else _MAKING_NOISE)
         if masks == "independent" and site.layout is not None:
-            row += size
+            row, row_making = row + size, max(row_making, block)
         else:
-            shared += size
+            shared, making = shared + size, max(making, block)
     held = sum(value.nbytes for value in trunk.outputs.values() if isinstance(value, Tensor))
     return Footprint(
         shapes=shapes,
@@ -92,6 +103,8 @@ def _measure(program: Program, inputs: Mapping[str, Tensor], masks: Masks) -> Fo
         tail_bytes=tail.peak // _ROWS,
         mask_bytes=shared,
         row_mask_bytes=row,
+        making_bytes=making,
+        row_making_bytes=row_making,
     )
 
 

@@ -66,6 +66,12 @@ class Gathers:
         numbers = sum(8 * sizes[mask] for mask in self._thinning.taken.values())
         return samples * (numbers + self._part_bytes(sizes))
 
+    def forget(self) -> None:
+        """Give up what is kept, and the memory to gather into."""
+        with self._lock:
+            self._kept.clear()
+            self._buffers = {}
+
     @contextmanager
     def chunk(
         self, bank: MaskBank, samples: range, masks: Sequence[Tensor] | None = None

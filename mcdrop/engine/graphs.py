@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Protocol
 
 import torch
@@ -62,12 +63,17 @@ class Graphs:
         self._uses: OrderedDict[Hashable, int] = OrderedDict()
         self._recorded: OrderedDict[Hashable, _Recorded] = OrderedDict()
         self._fails = False
+        self._lock = Lock()  # a graph's inputs and outputs are in fixed places
 
     def __call__(self, *inputs: Any) -> tuple[Tensor, ...]:
         """The function's outputs; plain numbers among the inputs count as part of the shape."""
         if self._fails:
             return self._function(*inputs)
-        key = tuple(_shape(value) for value in inputs)
+        with self._lock:
+            return self._call(inputs)
+
+    def _call(self, inputs: Sequence[Any]) -> tuple[Tensor, ...]:
+        key = (_arithmetic(), *(_shape(value) for value in inputs))
         if key not in self._recorded:
             self._uses[key] = self._uses.pop(key, 0) + 1
             if len(self._uses) > 64 * _KEPT:
@@ -93,6 +99,13 @@ class Graphs:
             self._recorded.popitem(last=False)
         self._recorded[key] = _Recorded(fixed, outputs, replay)
         return True
+
+
+def _arithmetic() -> Hashable:
+    """What a recorded product has been recorded with."""
+    narrow = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
+    matmul: Any = torch.backends.cuda.matmul
+    return narrow, matmul.fp32_precision
 
 
 def _shape(value: Any) -> Hashable:

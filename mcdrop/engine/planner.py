@@ -17,7 +17,7 @@ from mcdrop.engine.engine import Engine
 from mcdrop.engine.footprint import Footprint, Footprints
 from mcdrop.engine.loop import LoopEngine
 from mcdrop.engine.plan import Plan, Trial, Way
-from mcdrop.engine.precision import Precision
+from mcdrop.engine.precision import Precision, arithmetic
 from mcdrop.engine.sampler import ProgramSampler
 from mcdrop.engine.thinned import ThinnedEngine
 from mcdrop.engine.trials import Trials
@@ -49,7 +49,7 @@ class Planner:
         precision: of products.
 
     Raises:
-        InputError: the thinned engine is asked for where nothing can be thinned.
+        InputError: the engine that is asked for cannot run the program.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Planner:
         self._thinned = ThinnedEngine(program, masks, memory_budget)
         self._engines = self._choose_engines(engine, masks)
         self._plans: dict[_Key, Plan] = {}
+        self._latest: _Key = ()
         self._recent: deque[int] = deque(maxlen=2)  # seeds, as many as there are banks
 
     @property
@@ -81,10 +82,10 @@ class Planner:
 
     @property
     def latest(self) -> Plan:
-        """The plan of the newest shape of input; before any, of one row of zeros."""
+        """The plan used last; before any, of one row of zeros."""
         if not self._plans:
             self.plan(self._zeros(1), _MOST_SAMPLES, 0)
-        return list(self._plans.values())[-1]
+        return self._plans[self._latest]
 
     def plan(self, inputs: Mapping[str, Tensor], samples: int, seed: int) -> Plan:
         """The plan for rows of these shapes, measured when they are first seen."""
@@ -96,6 +97,7 @@ class Planner:
                 self._plans.clear()
             self._plans[key] = self._make(inputs, rows, most, seed)
             self._remember(seed)  # what can be kept of it was made for the trials
+        self._latest = key
         return self._plans[key]
 
     def fitting_rows(self, inputs: Mapping[str, Tensor]) -> int:
@@ -152,9 +154,9 @@ class Planner:
         return self._banks.bank(seed, self._footprints(inputs).shapes)
 
     def _choose_engines(self, engine: EngineName, masks: Masks) -> dict[str, Engine]:
-        loop, batched = LoopEngine(self._program), BatchedEngine(self._program)
-        if engine == "loop" or (engine == "auto" and not self._works(batched)):
-            return {"loop": loop}
+        batched = BatchedEngine(self._program)
+        if engine == "loop":
+            return {"loop": LoopEngine(self._program)}
         if engine == "thinned":
             if not self._thinned.applies:
                 raise InputError(
@@ -162,22 +164,36 @@ class Planner:
                     + ("; ".join(_thinning(self._thinned)) or f"masks are {masks}")
                     + '. Take engine="auto"'
                 )
-            return {"thinned": self._thinned}
-        if engine == "auto" and self._thinned.applies and self._works(self._thinned):
+            return {"thinned": self._required(self._thinned)}
+        if engine == "batched":
+            return {"batched": self._required(batched)}
+        if self._obstacle(batched) is not None:
+            return {"loop": LoopEngine(self._program)}
+        if self._thinned.applies and self._obstacle(self._thinned) is None:
             return {"batched": batched, "thinned": self._thinned}
         return {"batched": batched}
 
-    def _works(self, engine: Engine) -> bool:
-        """Whether vmap can take the tail, tried on two rows of zeros and two samples."""
-        inputs = self._zeros(2)
+    def _required(self, engine: BatchedEngine | ThinnedEngine) -> Engine:
+        obstacle = self._obstacle(engine)
+        if obstacle is not None:
+            raise InputError(
+                f'engine="{engine.name}" cannot run this model'
+                f"{' in ' + self._precision if self._precision != 'float32' else ''}: "
+                f'{obstacle}. Take engine="auto"'
+            )
+        return engine
+
+    def _obstacle(self, engine: Engine) -> str | None:
+        """Why vmap cannot take the tail, tried on two rows of zeros and two samples."""
+        inputs, device = self._zeros(2), self._program.device
         try:
-            with torch.no_grad():
+            with torch.no_grad(), arithmetic(self._precision, device):
                 engine.open(inputs, self._bank(inputs, 0), range(2)).samples(0, 2)
-        except (RuntimeError, NotImplementedError):
-            return False
         except IndexError:
-            return True  # zeros are not what the model takes; vmap had no objection so far
-        return True
+            return None  # zeros are not what the model takes; vmap had no objection so far
+        except (RuntimeError, NotImplementedError) as error:
+            return str(error).partition("\n")[0] or type(error).__name__
+        return None
 
     def _zeros(self, rows: int) -> dict[str, Tensor]:
         return {
@@ -207,6 +223,9 @@ class Planner:
             trials=tuple(trials.seen),
             notes=self._notes(),
         )
+        used = {w.engine for p in (plan, *self._plans.values()) for w in (p.kept, p.fresh)}
+        if "thinned" in self._engines and "thinned" not in used:
+            self._thinned.forget()
         if self._precision != "float32":
             exact = self._sampler(plan, part, seed, numbers, repeated=True, precision="float32")
             plan = replace(plan, notes=(*plan.notes, self._error(sampler, exact, plan)))
@@ -234,6 +253,11 @@ class Planner:
         """The fastest chunk of the thinned engine: with weights kept, and gathered anew."""
         kept: list[Trial] = []
         if "thinned" not in self._engines:
+            return kept, kept
+        # as many bytes again may be kept, see ThinnedEngine
+        while limit > 1 and 2 * self._thinned.gather_bytes(limit) > self._budget:
+            limit //= 2
+        if 2 * self._thinned.gather_bytes(limit) > self._budget and len(self._engines) > 1:
             return kept, kept
         for samples in sorted({min(16, limit), min(32, limit), limit}):
             small = self._thinned.gather_bytes(samples) <= _CPU_WORKING_SET

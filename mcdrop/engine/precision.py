@@ -25,7 +25,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
 
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Compute products in this precision; what is accumulated stays float32.
+    """Compute products in this precision, whatever the caller's; what is accumulated stays float32.
 
     - `"float32"`: in full, also in convolutions, for which torch would take TF32 on CUDA;
     - `"bfloat16"`: torch's autocast, 8 bits of mantissa in products and convolutions;
@@ -36,6 +36,9 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     """
     if precision == "bfloat16":
         with torch.autocast(device.type, torch.bfloat16):
+            yield
+    elif torch.is_autocast_enabled(device.type):
+        with torch.autocast(device.type, enabled=False), arithmetic(precision, device):
             yield
     elif device.type == "cuda":
         matmul: Any = torch.backends.cuda.matmul

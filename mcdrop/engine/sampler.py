@@ -83,7 +83,7 @@ class ProgramSampler:
             way = self._plan.way(chunk.start, repeated=self._repeated)
             try:
                 return self.compute(chunk, way.engine)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or (len(chunk) == 1 and len(self._rows) == 1):
                     raise
             # outside of the handler, or the failed chunk's tensors would still be alive
@@ -99,13 +99,18 @@ class ProgramSampler:
     def compute(self, chunk: range, engine: str) -> tuple[Tensor, ...]:
         """Outputs of a chunk by one engine, or an error where memory does not suffice."""
         device = self._program.device
-        with torch.no_grad(), lookup_errors(), arithmetic(self._precision, device):
+        with (
+            torch.inference_mode(False),  # what is kept is written again outside of the caller's
+            torch.no_grad(),
+            lookup_errors(),
+            arithmetic(self._precision, device),
+        ):
             if engine not in self._runs:
                 self._runs[engine] = self._open(engine)
             outputs = self._runs[engine].samples(chunk.start, chunk.stop)
         if self._precision != "bfloat16":
             return outputs
-        return tuple(output.float() for output in outputs)
+        return tuple(o.float() if o.dtype == torch.bfloat16 else o for o in outputs)
 
     def _open(self, engine: str) -> Run:
         if len(self._rows) > 1 or self._program.takes_one_row:

@@ -19,18 +19,21 @@ _AT_A_TIME = 1 << 19
 class Table:
     """A weight as a table of blocks, of which a sample gathers some rows and some columns.
 
-    Behind the last unit comes one that stands for none. It is zero, and one in a vector, by which
-    something may be divided.
+    Where a sample keeps fewer units than others, numbers behind the last unit stand for none. A
+    layer that makes units makes the last one once more then, which is as finite as the model is;
+    the layer that reads them has zero weights behind the last one.
 
     Attributes:
         part: what it is a table of.
         blocks: `[rows · columns, *block]`, without a last axis where blocks are single elements.
         columns: blocks in a row.
+        outputs: how many outputs the weight has.
     """
 
     part: Gathered
     blocks: Tensor
     columns: int
+    outputs: int
 
     def gather(self, units: Mapping[str, Tensor], out: Tensor) -> None:
         """Write the parts of some samples.
@@ -56,15 +59,19 @@ class Table:
         device, count = self.blocks.device, self.blocks.shape[0]
         dtype = torch.int32 if count < 2**31 else torch.int64  # half as much to write and read
         row_mask, column_mask = _axes(self.part)
+        chosen = {mask: units[mask] for mask in (row_mask, column_mask) if mask is not None}
+        if self.part.outputs is not None:
+            last = self.outputs - 1
+            chosen[self.part.outputs] = chosen[self.part.outputs].clamp(max=last)
         if row_mask is None:
             rows = torch.arange(count // self.columns, device=device, dtype=dtype)[None]
         else:
             within = torch.arange(self.part.group, device=device)
-            rows = (units[row_mask][:, :, None] * self.part.group + within).flatten(1).to(dtype)
+            rows = (chosen[row_mask][:, :, None] * self.part.group + within).flatten(1).to(dtype)
         if column_mask is None:
             columns = torch.zeros((1, 1), device=device, dtype=dtype)
         else:
-            columns = units[column_mask].to(dtype)
+            columns = chosen[column_mask].to(dtype)
         return rows * self.columns, columns
 
 
@@ -73,20 +80,20 @@ def lay_out(part: Gathered, weight: Tensor) -> Table:
     row_mask, column_mask = _axes(part)
     if part.form == "vector":
         laid = weight.reshape(1, -1)
+        outputs = laid.shape[1]
     else:
         laid = weight.t() if part.form == "matrix" else weight.flatten(2)
-        laid = laid * part.scale
+        laid, outputs = laid * part.scale, weight.shape[0]
     rows, columns = laid.shape[:2]
-    more_rows = part.group if row_mask else 0
-    more_columns = 1 if column_mask else 0
-    shape = (rows + more_rows, columns + more_columns, *laid.shape[2:])
-    padded = laid.new_full(shape, 1.0 if part.form == "vector" else 0.0)
+    more_rows = part.group if row_mask is not None and row_mask == part.inputs else 0
+    more_columns = 1 if column_mask is not None and column_mask == part.inputs else 0
+    padded = laid.new_zeros((rows + more_rows, columns + more_columns, *laid.shape[2:]))
     padded[:rows, :columns] = laid
     if column_mask is None:
-        return Table(part, padded.flatten(1), 1)
-    block = shape[2:] if math.prod(shape[2:]) > 1 else ()
-    blocks = padded.reshape(shape[0] * shape[1], *block)
-    return Table(part, blocks, shape[1])
+        return Table(part, padded.flatten(1), 1, outputs)
+    block = padded.shape[2:] if math.prod(padded.shape[2:]) > 1 else ()
+    blocks = padded.reshape(padded.shape[0] * padded.shape[1], *block)
+    return Table(part, blocks, padded.shape[1], outputs)
 
 
 def _axes(part: Gathered) -> tuple[str | None, str | None]:

@@ -71,6 +71,10 @@ class ThinnedEngine:
         """About how many bytes the gathered weights of so many samples take."""
         return self._gathers.expected_bytes(samples)
 
+    def forget(self) -> None:
+        """Give up what is kept, and the memory to gather into."""
+        self._gathers.forget()
+
     def open(
         self,
         inputs: Mapping[str, Tensor],

@@ -55,7 +55,7 @@ class Trials:
             if keeps or taken < _SLOW:
                 taken = min(self._time(chunk, way.engine) for _ in range(_REPEATS))
             trial = Trial(way, fresh, taken / way.samples)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             trial = Trial(way, fresh, None)

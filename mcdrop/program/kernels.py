@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.program.folded import folded_attention, rnn
+from mcdrop.program.ops import resolve
 from mcdrop.program.thinned_kernels import THINNED_KERNELS
 
 # Self-normalising networks, Klambauer et al. 2017: the value -lambda * alpha that a dropped unit
@@ -200,6 +201,38 @@ NOISE_SHAPES: Mapping[str, Callable[..., tuple[int, ...]]] = MappingProxyType(
     }
 )
 
+
+def _narrowing(convolution: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A convolution under autocast: vmap takes it apart before autocast has seen its operands."""
+
+    def call(
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any, **named: Any
+    ) -> Tensor:
+        device = x.device.type
+        if device == "meta" or not torch.is_autocast_enabled(device):
+            return convolution(x, weight, bias, *options, **named)
+        dtype = torch.get_autocast_dtype(device)
+        operands = [_cast(operand, dtype) for operand in (x, weight, bias)]
+        return convolution(*operands, *options, **named)
+
+    return call
+
+
+def _cast(operand: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return operand.to(dtype) if operand is not None and operand.dtype == torch.float32 else operand
+
+
+_CONVOLUTIONS = {
+    f"aten.{name}.{overload}": _narrowing(resolve(f"aten.{name}.{overload}"))
+    for name, overload in (
+        *((f"conv{n}d", kind) for n in (1, 2, 3) for kind in ("default", "padding")),
+        ("conv_transpose1d", "default"),
+        ("conv_transpose2d", "input"),
+        ("conv_transpose3d", "input"),
+        ("convolution", "default"),
+    )
+}
+
 KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "mcdrop.scale": scale,
@@ -217,6 +250,7 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.weight_norm": weight_norm,
         "mcdrop.slice_scatter": slice_scatter,
         "mcdrop.tuple": lambda *parts: parts,
+        **_CONVOLUTIONS,
         **THINNED_KERNELS,
     }
 )

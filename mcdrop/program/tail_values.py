@@ -40,7 +40,9 @@ def tail_values(program: Program) -> Mapping[str, Tensor]:
     boundary = program.measure(program.trunk, program.meta_inputs(_ROWS, sizes)).outputs
     noise = program.measure(program.tail, boundary).noise
     masks = {
-        site.mask: torch.empty(_mask_shape(site, noise[site.mask]), device=META)
+        site.mask: torch.empty(
+            _mask_shape(site, noise[site.mask]), dtype=torch.float32, device=META
+        )
         for site in program.active
         if site.mask in noise
     }

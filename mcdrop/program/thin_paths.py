@@ -84,7 +84,7 @@ def _unfit(site: Site, mask: Tensor) -> str | None:
         return "its rows are not alone in axis 0"
     if mask.ndim < 3:  # [R, 1, C, ...]
         return "its value has no axis of units"
-    if any(size != 1 for size in mask.shape[3:]) or site.shape[1] is None:
+    if any(size != 1 for size in mask.shape[3:]) or None in site.shape[1:]:
         return "its mask differs between the positions (tokens, pixels) of a unit"
     return None
 
@@ -102,8 +102,11 @@ def _ahead(tail: Graph, node: Node, values: Mapping[str, Tensor]) -> tuple[Steps
         if node.op.startswith("mcdrop.scale"):
             return "another site comes before the next layer"
         step = passage(tail, node, values)
-        if step is None or (step.vectors and any(before.group > 1 for _, before in steps)):
+        grouped = any(before.group > 1 for _, before in steps)
+        if step is None or (grouped and (step.vectors or step.group > 1)):
             reader = layer(tail, node, values)
+            if isinstance(reader, Layer) and reader.convolution and grouped:
+                return "the convolution behind it reads what was flattened"
             return reader if isinstance(reader, str) else (tuple(steps), reader)
         if not step.keeps_zero:
             return f"{op_name(node)} behind it does not keep zero at zero"

@@ -87,15 +87,15 @@ def layer(graph: Graph, node: Node, values: Mapping[str, Tensor]) -> Layer | str
     operand, weight, bias = node.args[0], node.args[1], node.arg(2, "bias")
     assert isinstance(operand, Ref)
     held = (weight, *(() if bias is None else (bias,)))
-    if not all(isinstance(ref, Ref) and ref.name in graph.weights for ref in held):
-        return f"the weights of {name} behind it are computed"
+    stored = all(isinstance(ref, Ref) and ref.name in graph.weights for ref in held)
+    if not stored or not isinstance(weight, Ref) or values[weight.name].ndim != rank:
+        return f"the weights of {name} behind it are computed, or no matrix"
     if list(node.refs()).count(operand.name) != 1:
         return "its value is read twice by the layer behind it"
     if operand.name not in values or values[operand.name].ndim != rank:
         return f"{name} behind it mixes another axis than the one that is dropped"
     if name in _CONVOLUTIONS and node.arg(_GROUPS, "groups", 1) != 1:
         return "the convolution behind it has groups"
-    assert isinstance(weight, Ref)
     assert bias is None or isinstance(bias, Ref)
     return Layer(
         node, operand.name, weight.name, None if bias is None else bias.name, name in _CONVOLUTIONS
@@ -160,20 +160,23 @@ def _elementwise(graph: Graph, node: Node, values: Mapping[str, Tensor]) -> Pass
     vectors = tuple(name for name in weights if values[name].numel() != 1)
     if not all(_per_channel(values[vector].shape, shape, prelu=prelu) for vector in vectors):
         return None
-    keeps = _keeps_zero(node, operand, len(shape))
+    keeps = _keeps_zero(node, operand, len(shape), values[operand].dtype)
     return Passage(operand, keeps, keeps and node.op in _HOMOGENEOUS, vectors)
 
 
-def _keeps_zero(node: Node, operand: str, rank: int) -> bool:
+def _keeps_zero(node: Node, operand: str, rank: int, dtype: torch.dtype) -> bool:
     """Evaluate the operation at zero; a weight stands for any number, of which one is tried."""
 
     def at(arg: Arg) -> Any:
-        if isinstance(arg, Ref):
-            return torch.zeros((1,) * rank) if arg.name == operand else torch.full((1,), 0.7)
-        return arg
+        if isinstance(arg, Ref) and arg.name == operand:
+            return torch.zeros((1,) * rank, dtype=dtype)
+        return torch.full((1,), 0.7) if isinstance(arg, Ref) else arg
 
-    with torch.no_grad():
-        value = resolve(node.op)(*map(at, node.args), **dict(node.kwargs))
+    try:
+        with torch.no_grad():
+            value = resolve(node.op)(*map(at, node.args), **dict(node.kwargs))
+    except (RuntimeError, NotImplementedError):  # it takes no single element: nothing is known
+        return False
     return bool((value == 0).all())
 
 

@@ -26,6 +26,7 @@ _Key = tuple[int, ...]
 # those, and memory must not grow with the number of samples.
 KEEP_BYTES = 8 << 20
 _SEEDS = 2  # banks kept by an engine: the default seed's, and the last other one
+_Begun = tuple[int, list[range], Tensor]
 _BITS = np.left_shift(1, np.arange(BLOCK)).astype(np.uint16).view(np.int16)
 
 
@@ -66,6 +67,7 @@ class MaskBank:
         self._most = keep_bytes
         self._blocks: dict[_Key, Tensor] = {}
         self._drawn: dict[_Key, Tensor] = {}
+        self._begun: dict[int, _Begun] = {}
         self._bits = torch.from_numpy(_BITS).to(device)
 
     def draw(self, samples: range, rows: Sequence[int]) -> list[Tensor]:
@@ -98,12 +100,12 @@ class MaskBank:
         site, shape = self.sites[position], self.shapes[position]
         drops = site.law.kind == "bernoulli"
         size = (len(samples), sum(map(len, runs)), _units(shape))
-        out = torch.empty(size, device=self.device)
+        out = torch.empty(size, dtype=torch.float32, device=self.device)
         for block in range(samples.start // BLOCK, -(-samples.stop // BLOCK)):
             first = max(samples.start, block * BLOCK)
             last = min(samples.stop, (block + 1) * BLOCK)
             inside = slice(first - block * BLOCK, last - block * BLOCK)
-            made = self._block(position, block, runs)
+            made = self._block(position, block, runs, ends=last == (block + 1) * BLOCK)
             if drops:
                 made = (made & self._bits[inside, None, None]) == 0
             else:
@@ -113,16 +115,26 @@ class MaskBank:
             out.mul_(site.law.scale)
         return out.reshape(*size[:2], *shape)
 
-    def _block(self, position: int, block: int, runs: list[range]) -> Tensor:
-        """Patterns `[R, units]`, or noise `[R, 16, units]`, of a block."""
+    def _block(self, position: int, block: int, runs: list[range], *, ends: bool) -> Tensor:
+        """Patterns `[R, units]`, or noise `[R, 16, units]`, of a block.
+
+        Independent masks are too many to keep, but for the block that a site is in the middle of.
+        """
         shared = runs == [range(1)]
         key = (position, block)
         if shared and key in self._blocks:
             return self._blocks[key]
+        begun = None if shared else self._begun.pop(position, None)
+        if begun is not None and begun[:2] == (block, runs):
+            if not ends:
+                self._begun[position] = begun
+            return begun[2]
         parts = [self._make(position, block, run) for run in runs]
         made = _to(parts[0] if len(parts) == 1 else torch.cat(parts), self.device)
         if shared:
             self._keep(self._blocks, key, made)
+        elif not ends:
+            self._begun[position] = (block, runs, made)
         return made
 
     def _make(self, position: int, block: int, rows: range) -> Tensor:

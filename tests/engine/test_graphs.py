@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -61,6 +62,32 @@ def test_shapes_types_and_numbers_are_told_apart() -> None:
                         graphs(x, scale, y)[0], _function(x, scale, y)[0], rtol=0, atol=0
                     )
     assert recorder.recorded == 8
+
+
+def test_narrow_arithmetic_has_graphs_of_its_own() -> None:
+    recorder = Rerun()
+    graphs = Graphs(_function, recorder)
+    matmul, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.fp32_precision
+    try:
+        for precision in ("ieee", "tf32"):
+            matmul.fp32_precision = precision
+            for _ in range(4):
+                graphs(torch.randn(3, 2), 1.0, torch.randn(2))
+    finally:
+        matmul.fp32_precision = before
+    assert recorder.recorded == 2
+
+
+def test_threads_do_not_replay_each_others_inputs() -> None:
+    graphs = Graphs(_function, Rerun())
+    y = torch.zeros(2)
+
+    def wrong(value: int) -> int:
+        x = torch.full((3, 2), float(value))
+        return sum(not torch.equal(graphs(x, 2.0, y)[0], x * 2.0) for _ in range(200))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(wrong, range(3))) == [0, 0, 0]
 
 
 def test_only_a_few_graphs_are_held() -> None:

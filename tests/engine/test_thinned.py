@@ -155,6 +155,24 @@ def test_bfloat16() -> None:
     torch.testing.assert_close(ours, oracle, rtol=0.02, atol=0.02)
 
 
+def test_a_free_axis_of_one_position_is_still_one() -> None:
+    """Measured at its smallest size, a mask of each position looks like one of each channel."""
+    net = nn.Sequential(nn.Conv1d(2, 4, 1), nn.ReLU(), nn.Dropout(0.3), nn.Conv1d(4, 2, 1))
+    x = torch.randn(3, 2, 5)
+    mc = mcdrop.MCDropout(net.eval(), x, task="regression", dynamic_axes={"input": {2: (1, 16)}})
+    assert mc.predict(x, samples=8).mean.shape == x.shape
+    assert "thinned" not in _engine(mc.program).reasons.values()
+
+
+def test_what_inference_mode_has_gathered_can_be_used_outside() -> None:
+    x = torch.randn(3, 6)
+    net = thin_nets.net("chain").module
+    mc = mcdrop.MCDropout(net, x, task="regression", engine="thinned")
+    with torch.inference_mode():
+        inside = mc.predict(x, samples=300)
+    torch.testing.assert_close(mc.predict(x, samples=300).mean, inside.mean)
+
+
 def test_reasons_name_every_site() -> None:
     engine = _engine(thin_nets.program("mixed"))
     assert engine.reasons["drop"] == "thinned"
@@ -367,7 +385,7 @@ def test_threads_do_not_share_buffers() -> None:
 def test_a_table_gathers_what_indexing_does(
     group: int, outputs: str | None, inputs: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where only some blocks are copied at a time."""
+    """Also where only some blocks are copied at a time; number 5 stands for no output."""
     monkeypatch.setattr("mcdrop.engine.table._AT_A_TIME", 20)
     if outputs is None and inputs is None:
         return
@@ -384,6 +402,7 @@ def test_a_table_gathers_what_indexing_does(
         table.gather(units, out)
         padded = torch.zeros(shape[0] + 1, shape[1] + group, *shape[2:])
         padded[: shape[0], : shape[1]] = 2.0 * weight
+        padded[shape[0]] = padded[shape[0] - 1]
         for s in range(2):
             rows = units["o"][s] if outputs else torch.arange(5)
             columns = units["i"][s] if inputs else torch.arange(shape[1] // group)

@@ -96,6 +96,34 @@ def test_independent_masks_are_not_kept() -> None:
     assert bank.kept_bytes - before < 64 * 10
 
 
+def test_a_block_of_independent_masks_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few samples at a time, as long as they come in order and for the same rows."""
+    bank, made = _bank("independent"), []
+    original = MaskBank._make
+
+    def counted(self: MaskBank, position: int, block: int, rows: range) -> Tensor:
+        made.append((position, block))
+        return original(self, position, block, rows)
+
+    monkeypatch.setattr(MaskBank, "_make", counted)
+    rows = [0, 1, 5]
+    parts = [bank.draw(range(s, s + 1), rows)[0] for s in range(32)]
+    assert sorted(made) == sorted([(0, 0), (0, 1)] * 2 + [(1, 0), (1, 1)]), "two runs of rows"
+    assert torch.equal(torch.cat(parts), _bank("independent").draw(range(32), rows)[0])
+    other = bank.draw(range(3, 4), [7])[0]
+    assert torch.equal(other, _bank("independent").draw(range(3, 4), [7])[0])
+
+
+def test_masks_are_float32_whatever_torchs_default() -> None:
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        masks = _bank(law=Law("bernoulli", 0.1, 1 / 0.9)).draw(range(16), range(1))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {mask.dtype for mask in masks} == {torch.float32}
+    assert set(masks[0].unique().tolist()) <= {0.0, torch.tensor(1 / 0.9).item()}
+
+
 def test_banks_are_shared_by_seed_and_shape_and_only_two_are_held() -> None:
     banks = Banks(_bank().sites, masks="shared", sampling="balanced", device=CPU)
     shapes = ((1, 10), (10, 10))
