@@ -43,6 +43,7 @@ from mcdrop.tasks import AnyTask, Regression, Task, check_outputs, entries, reso
 
 Progress = Callable[[int, int], None]
 _DEFAULT_SAMPLES = 64
+_DEFAULTS = Defaults()
 MOST_SAMPLES = 1024  # where a tolerance decides, and the caller named no limit
 
 
@@ -395,7 +396,7 @@ class MCDropout:
         first_row: int,
         source: Source | None = None,
     ) -> Job:
-        defaults = Defaults() if self.manifest is None else self.manifest.defaults
+        defaults = _DEFAULTS if self.manifest is None else self.manifest.defaults
         if tolerance is not None:
             tolerance = positive("tolerance", tolerance)
             samples = MOST_SAMPLES if samples is None else samples

@@ -16,9 +16,10 @@ from mcdrop.engine.plan import KEPT_SAMPLES
 from mcdrop.engine.table import Table, lay_out
 from mcdrop.program.site import Site
 from mcdrop.program.thinning import Thinning
-from mcdrop.sampling import MaskBank, Sampling, Shapes
+from mcdrop.sampling import KEEP_BYTES, MaskBank, Sampling, Shapes
 
 _STRETCH = 32  # samples that are gathered together to be kept
+_MOST_KEPT = 4096  # samples
 _SEEDS = 2  # whose gathers are kept: the default seed's, and the last other one
 _Key = tuple[int, Sampling, Shapes]
 _Values = dict[str, Tensor]
@@ -27,10 +28,10 @@ _Values = dict[str, Tensor]
 class Gathers:
     """Gathers what a thinned tail reads of its weights, and keeps it for a seed's first samples.
 
-    It depends on neither rows nor inputs, so requests share it. Gathers of samples below 128 are
-    kept as long as they stay within a limit. All others are written into the same buffers again and
-    again: memory does not grow with the number of samples, and memory fresh from the system costs
-    more time than gathering does.
+    It depends on neither rows nor inputs, so requests share it. Gathers of the first 128 samples,
+    or of as many as take 8 MiB, are kept as long as they stay within a limit. All others are
+    written into the same buffers again and again: memory does not grow with the number of samples,
+    and memory fresh from the system costs more time than gathering does.
 
     Args:
         thinning: says what to gather.
@@ -53,6 +54,14 @@ class Gathers:
         self._kept: OrderedDict[_Key, dict[range, _Values]] = OrderedDict()
         self._buffers: _Values = {}
         self._lock = Lock()
+
+    @cached_property
+    def kept_samples(self) -> int:
+        """Of how many samples gathers may be kept, a power of two."""
+        samples = KEPT_SAMPLES
+        while samples < _MOST_KEPT and self.expected_bytes(2 * samples) <= KEEP_BYTES:
+            samples *= 2
+        return samples
 
     @property
     def kept_bytes(self) -> int:
@@ -115,7 +124,7 @@ class Gathers:
 
         So what is kept is the same for 100 samples as for 10,000, and for any size of chunk.
         """
-        if samples.stop > KEPT_SAMPLES:
+        if samples.stop > self.kept_samples:
             return samples
         start = samples.start - samples.start % _STRETCH
         stop = -(-samples.stop // _STRETCH) * _STRETCH
@@ -138,7 +147,7 @@ class Gathers:
             for name, mask in self._thinning.taken.items()
         }
         size = len(samples) * self._part_bytes(sizes) + _bytes(values)
-        keep = samples.stop <= KEPT_SAMPLES and self._make_room(_key(bank), size)
+        keep = samples.stop <= self.kept_samples and self._make_room(_key(bank), size)
         buffers, self._buffers = ({}, self._buffers) if keep else (self._buffers, {})
         for table in self._tables:
             part = table.part

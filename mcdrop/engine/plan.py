@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-# Samples whose gathered weights are kept for the next time; later ones are gathered anew.
+# Samples whose gathered weights are kept for the next time, at least; later ones are gathered anew.
 KEPT_SAMPLES = 128
 
 
@@ -45,9 +45,10 @@ class Plan:
 
     Attributes:
         rows: rows computed together.
-        kept: how samples are computed whose masks and weights may be kept: the first 128 of a seed
-            that was asked for before.
+        kept: how samples are computed whose masks and weights may be kept: the first ones of a
+            seed that was asked for before.
         fresh: how all others are computed.
+        kept_samples: how many those first ones are, a power of two.
         trials: what was measured to choose.
         notes: what else there is to know, a line each.
     """
@@ -55,6 +56,7 @@ class Plan:
     rows: int
     kept: Way
     fresh: Way
+    kept_samples: int = KEPT_SAMPLES
     trials: tuple[Trial, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -65,14 +67,13 @@ class Plan:
 
     def way(self, sample: int, *, repeated: bool) -> Way:
         """How a sample is computed."""
-        return self.kept if repeated and sample < KEPT_SAMPLES else self.fresh
+        return self.kept if repeated and sample < self.kept_samples else self.fresh
 
     def __str__(self) -> str:
         lines = [f"{self.rows} row{'s' * (self.rows > 1)} together; {self.kept}"]
         if self.fresh != self.kept:
-            lines.append(
-                f"samples beyond {KEPT_SAMPLES}, and seeds seen for the first time: {self.fresh}"
-            )
+            first = f"samples beyond {self.kept_samples:,}, and seeds seen for the first time"
+            lines.append(f"{first}: {self.fresh}")
         lines += self.notes
         lines += [_line(trial) for trial in self.trials]
         return "\n".join(lines)

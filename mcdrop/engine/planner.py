@@ -16,7 +16,7 @@ from mcdrop.engine.batched import BatchedEngine
 from mcdrop.engine.engine import Engine
 from mcdrop.engine.footprint import Footprint, Footprints
 from mcdrop.engine.loop import LoopEngine
-from mcdrop.engine.plan import Plan, Trial, Way
+from mcdrop.engine.plan import KEPT_SAMPLES, Plan, Trial, Way
 from mcdrop.engine.precision import Precision, arithmetic
 from mcdrop.engine.sampler import ProgramSampler
 from mcdrop.engine.thinned import ThinnedEngine
@@ -213,13 +213,15 @@ class Planner:
         numbers = range(next(iter(part.values())).shape[0])
         blank = Plan(fitting, Way("", limit), Way("", limit))
         sampler = self._sampler(blank, part, seed, numbers, repeated=True)
-        trials = Trials(sampler, self._program.device)
+        kept_samples = self._thinned.kept_samples if "thinned" in self._engines else KEPT_SAMPLES
+        trials = Trials(sampler, self._program.device, kept_samples)
         batched = self._try_batched(trials, self._guess(cost, len(numbers), limit), limit)
         kept, fresh = self._try_thinned(trials, limit)
         plan = Plan(
             fitting,
             kept=reduce(_better, batched + kept).way,
             fresh=reduce(_better, batched + fresh).way,
+            kept_samples=kept_samples,
             trials=tuple(trials.seen),
             notes=self._notes(),
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcdrop.engine.engine import Engine, OneRow, Run
 from mcdrop.engine.memory import free_caches, is_out_of_memory
-from mcdrop.engine.plan import KEPT_SAMPLES, Plan, Way
+from mcdrop.engine.plan import Plan, Way
 from mcdrop.engine.precision import Precision, arithmetic
 from mcdrop.program.program import Program
 from mcdrop.program.schema import lookup_errors
@@ -66,8 +66,8 @@ class ProgramSampler:
         while start < stop:
             size = self._plan.way(start, repeated=self._repeated).samples
             end = min(stop, start - start % size + size)
-            if start < KEPT_SAMPLES:
-                end = min(end, KEPT_SAMPLES)
+            if start < self._plan.kept_samples:
+                end = min(end, self._plan.kept_samples)
             yield range(start, end)
             start = end
 

@@ -29,7 +29,7 @@ class ThinnedEngine:
     side of a site are gathered for each sample, with the rows and columns left out that the sample
     drops; sites between which nothing can be gathered keep their masks. Gathering takes about as
     long as the products of a hundred rows, so it pays for many rows, or where it is kept: it is,
-    for the first 128 samples of a seed (see `Gathers`).
+    for the first samples of a seed (see `Gathers`).
 
     Args:
         program: what to sample.
@@ -66,6 +66,11 @@ class ThinnedEngine:
         zeroed = [site for site in sites if site.mask in self._thinning.zeroed]
         reasons = {site.name: _ZEROED for site in zeroed} | dict(self._thinning.reasons)
         return MappingProxyType({s.name: reasons.get(s.name, "thinned") for s in sites})
+
+    @property
+    def kept_samples(self) -> int:
+        """Of how many samples gathered weights may be kept."""
+        return self._gathers.kept_samples
 
     def gather_bytes(self, samples: int) -> int:
         """About how many bytes the gathered weights of so many samples take."""

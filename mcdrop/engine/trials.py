@@ -7,7 +7,7 @@ import time
 import torch
 
 from mcdrop.engine.memory import free_caches, is_out_of_memory
-from mcdrop.engine.plan import KEPT_SAMPLES, Trial, Way
+from mcdrop.engine.plan import Trial, Way
 from mcdrop.engine.sampler import ProgramSampler
 
 # No new trial is begun after so long; the first of each engine always is.
@@ -23,12 +23,14 @@ class Trials:
     Args:
         sampler: of the rows to try them on.
         device: where they compute.
+        kept_samples: of how many samples something may be kept.
     """
 
-    def __init__(self, sampler: ProgramSampler, device: torch.device) -> None:
+    def __init__(self, sampler: ProgramSampler, device: torch.device, kept_samples: int) -> None:
         self.seen: list[Trial] = []
         self._sampler = sampler
         self._device = device
+        self._kept_samples = kept_samples
         self._deadline = time.monotonic() + _SECONDS
 
     @property
@@ -48,7 +50,7 @@ class Trials:
             fresh: take samples of which nothing is kept.
             keeps: whether the first run makes what later ones find, so that it never counts.
         """
-        start = KEPT_SAMPLES if fresh else 0
+        start = self._kept_samples if fresh else 0
         chunk = range(start, start + way.samples)
         try:
             taken = self._time(chunk, way.engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from threading import Lock
@@ -15,7 +16,7 @@ from mcdrop.program.site import Site
 from mcdrop.sampling import levels, patterns
 from mcdrop.sampling.laws import noise
 from mcdrop.sampling.patterns import BLOCK
-from mcdrop.sampling.stream import MaskStream
+from mcdrop.sampling.stream import MaskStream, together
 
 Masks = Literal["shared", "independent"]
 Sampling = Literal["balanced", "iid"]
@@ -26,7 +27,8 @@ _Key = tuple[int, ...]
 # those, and memory must not grow with the number of samples.
 KEEP_BYTES = 8 << 20
 _SEEDS = 2  # banks kept by an engine: the default seed's, and the last other one
-_Begun = tuple[int, list[range], Tensor]
+_Begun = tuple[range, list[range], Tensor]
+_SHARED = [range(1)]  # the one row of masks that all rows share
 _BITS = np.left_shift(1, np.arange(BLOCK)).astype(np.uint16).view(np.int16)
 
 
@@ -65,9 +67,12 @@ class MaskBank:
         self.device = device
         self.kept_bytes = 0
         self._most = keep_bytes
-        self._blocks: dict[_Key, Tensor] = {}
+        self._made: dict[_Key, Tensor] = {}
         self._drawn: dict[_Key, Tensor] = {}
         self._begun: dict[int, _Begun] = {}
+        drops = [site.law.kind == "bernoulli" for site in sites]
+        words = [math.prod(s) * (1 if d else BLOCK) for s, d in zip(shapes, drops, strict=True)]
+        self._together = [together(count) for count in words]
         self._bits = torch.from_numpy(_BITS).to(device)
 
     def draw(self, samples: range, rows: Sequence[int]) -> list[Tensor]:
@@ -87,65 +92,72 @@ class MaskBank:
         site = self.sites[position]
         own = self.masks == "independent" and site.layout is not None
         if own:
-            return self._lay(position, samples, list(_runs(rows)))
+            return self._lay(position, samples, list(_runs(rows)), 1)
         key = (position, samples.start, samples.stop)
         if key in self._drawn:
             return self._drawn[key]
-        mask = self._lay(position, samples, [range(1)])
+        mask = self._lay(position, samples, _SHARED, self._together[position])
         self._keep(self._drawn, key, mask)
         return mask
 
-    def _lay(self, position: int, samples: range, runs: list[range]) -> Tensor:
-        """Masks `[S, R, *shape]`, put together from blocks."""
+    def _lay(self, position: int, samples: range, runs: list[range], together: int) -> Tensor:
+        """Masks `[S, R, *shape]`, put together from blocks, so many of which are made together."""
         site, shape = self.sites[position], self.shapes[position]
         drops = site.law.kind == "bernoulli"
-        size = (len(samples), sum(map(len, runs)), _units(shape))
+        size = (len(samples), sum(map(len, runs)), math.prod(shape))
         out = torch.empty(size, dtype=torch.float32, device=self.device)
-        for block in range(samples.start // BLOCK, -(-samples.stop // BLOCK)):
-            first = max(samples.start, block * BLOCK)
-            last = min(samples.stop, (block + 1) * BLOCK)
-            inside = slice(first - block * BLOCK, last - block * BLOCK)
-            made = self._block(position, block, runs, ends=last == (block + 1) * BLOCK)
-            if drops:
-                made = (made & self._bits[inside, None, None]) == 0
-            else:
-                made = made[:, inside].transpose(0, 1)
-            out[first - samples.start : last - samples.start] = made
+        span = together * BLOCK
+        for start in range(samples.start - samples.start % span, samples.stop, span):
+            wanted = range(max(samples.start, start), min(samples.stop, start + span))
+            inside = slice(wanted.start - start, wanted.stop - start)
+            blocks = range(start // BLOCK, start // BLOCK + together)
+            made = self._blocks(position, blocks, runs, ends=wanted.stop == start + span)
+            made = self._unpacked(made, inside) if drops else made.flatten(0, 1)[inside]
+            out[wanted.start - samples.start : wanted.stop - samples.start] = made
         if drops and site.law.scale != 1.0:
             out.mul_(site.law.scale)
         return out.reshape(*size[:2], *shape)
 
-    def _block(self, position: int, block: int, runs: list[range], *, ends: bool) -> Tensor:
-        """Patterns `[R, units]`, or noise `[R, 16, units]`, of a block.
+    def _unpacked(self, made: Tensor, samples: slice) -> Tensor:
+        """What some samples keep, by the patterns of their blocks: bool `[S, R, units]`."""
+        first, last = samples.start // BLOCK, -(-samples.stop // BLOCK)
+        if last - first == 1:
+            inside = slice(samples.start - first * BLOCK, samples.stop - first * BLOCK)
+            return (made[first] & self._bits[inside, None, None]) == 0
+        kept = (made[first:last, None] & self._bits[:, None, None]) == 0
+        return kept.flatten(0, 1)[samples.start - first * BLOCK : samples.stop - first * BLOCK]
+
+    def _blocks(self, position: int, blocks: range, runs: list[range], *, ends: bool) -> Tensor:
+        """Patterns `[blocks, R, units]`, or noise `[blocks, 16, R, units]`.
 
         Independent masks are too many to keep, but for the block that a site is in the middle of.
         """
-        shared = runs == [range(1)]
-        key = (position, block)
-        if shared and key in self._blocks:
-            return self._blocks[key]
+        shared = runs is _SHARED
+        key = (position, blocks.start)
+        if shared and key in self._made:
+            return self._made[key]
         begun = None if shared else self._begun.pop(position, None)
-        if begun is not None and begun[:2] == (block, runs):
+        if begun is not None and begun[:2] == (blocks, runs):
             if not ends:
                 self._begun[position] = begun
             return begun[2]
-        parts = [self._make(position, block, run) for run in runs]
-        made = _to(parts[0] if len(parts) == 1 else torch.cat(parts), self.device)
+        parts = [self._make(position, blocks, run) for run in runs]
+        made = _to(parts[0] if len(parts) == 1 else torch.cat(parts, -2), self.device)
         if shared:
-            self._keep(self._blocks, key, made)
+            self._keep(self._made, key, made)
         elif not ends:
-            self._begun[position] = (block, runs, made)
+            self._begun[position] = (blocks, runs, made)
         return made
 
-    def _make(self, position: int, block: int, rows: range) -> Tensor:
-        site, units = self.sites[position], _units(self.shapes[position])
+    def _make(self, position: int, blocks: range, rows: range) -> Tensor:
+        site, units = self.sites[position], math.prod(self.shapes[position])
         even = self.sampling == "balanced"
         if site.law.kind == "bernoulli":
             draw = patterns.balanced if even else patterns.independent
-            drawn = draw(self.stream, site.index, block, rows, units, site.law.p)
+            drawn = draw(self.stream, site.index, blocks, rows, units, site.law.p)
             return torch.from_numpy(drawn.view(np.int16))
         spread = levels.balanced if even else levels.independent
-        return noise(site.law, spread(self.stream, site.index, block, rows, units))
+        return noise(site.law, spread(self.stream, site.index, blocks, rows, units))
 
     def _keep(self, kept: dict[_Key, Tensor], key: _Key, value: Tensor) -> None:
         if self.kept_bytes + value.nbytes <= self._most:
@@ -190,10 +202,6 @@ class Banks:
                 )
             self._banks.move_to_end(key)
             return self._banks[key]
-
-
-def _units(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
 
 
 def _runs(rows: Sequence[int]) -> Iterator[range]:

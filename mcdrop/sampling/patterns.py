@@ -33,30 +33,31 @@ _HALF = np.uint64(32)
 
 
 def balanced(
-    stream: MaskStream, site: int, block: int, rows: range, units: int, p: float
+    stream: MaskStream, site: int, blocks: range, rows: range, units: int, p: float
 ) -> Patterns:
-    """Patterns whose counts are as even as whole numbers allow, `[rows, units]`.
+    """Patterns whose counts are as even as whole numbers allow, `[blocks, rows, units]`.
 
     The first k blocks of a cycle drop a unit `floor(16·k·p + u)` times, u uniform on [0, 1) for
     each unit and cycle: the rounding carries over from block to block, and a block can be made
-    without those before it.
+    without those before it. The blocks asked for lie in one cycle.
     """
     dropped = round(p * _ONE)
     whole, rest = divmod(BLOCK * dropped, _ONE)
-    words = stream.words(site, block, MASKS, rows, units)
+    words = stream.words(site, blocks, MASKS, rows, units)
     if rest == 0:
         return _subset(np.uint64(whole), words)
-    cycle, place = divmod(block, CYCLE)
-    offset = stream.words(site, cycle, OFFSETS, rows, units) >> _HALF
-    before = (offset + np.uint64(BLOCK * dropped * place % _ONE)) & _LOW
+    cycle, first = divmod(blocks.start, CYCLE)
+    places = np.arange(first, first + len(blocks), dtype=np.uint64)[:, None, None]
+    offset = stream.words(site, range(cycle, cycle + 1), OFFSETS, rows, units) >> _HALF
+    before = (offset + places * np.uint64(BLOCK * dropped)) & _LOW
     return _subset((before + np.uint64(BLOCK * dropped)) >> _HALF, words)
 
 
 def independent(
-    stream: MaskStream, site: int, block: int, rows: range, units: int, p: float
+    stream: MaskStream, site: int, blocks: range, rows: range, units: int, p: float
 ) -> Patterns:
-    """Patterns of independent samples: the count is binomial, `[rows, units]`."""
-    words = stream.words(site, block, MASKS, rows, units)
+    """Patterns of independent samples: the count is binomial, `[blocks, rows, units]`."""
+    words = stream.words(site, blocks, MASKS, rows, units)
     if p == 0.5:  # every subset is as likely as any other: a pattern is 16 bits of the word
         return words.astype(np.uint16)
     # the upper half of a word chooses the count, the lower half the subset

@@ -14,18 +14,26 @@ import pytest
 
 from mcdrop.sampling import BLOCK, patterns
 from mcdrop.sampling.patterns import CYCLE
-from mcdrop.sampling.stream import MaskStream
+from mcdrop.sampling.stream import MaskStream, together
 
 Z = 4.9  # two-sided 1e-6
 RATES = [0.001, 0.05, 0.1, 0.3, 0.5, 0.9, 0.999]
 ROW = range(1)
 
 
+def _patterns(law: str, p: float, units: int, blocks: int, seed: int) -> np.ndarray:
+    """Patterns `[blocks, units]`, as many blocks drawn together as the bank does."""
+    draw, size = getattr(patterns, law), together(units)
+    starts = range(0, blocks, size)
+    parts = [draw(MaskStream(seed), 0, range(s, s + size), ROW, units, p)[:, 0] for s in starts]
+    return np.concatenate(parts)[:blocks]
+
+
 def _drops(law: str, p: float, units: int, blocks: int = 1, seed: int = 3) -> np.ndarray:
     """Bits `[samples, units]`."""
-    draw = getattr(patterns, law)
-    drawn = [draw(MaskStream(seed), 0, block, ROW, units, p)[0] for block in range(blocks)]
-    return np.concatenate([(d >> np.arange(BLOCK)[:, None].astype(np.uint16)) & 1 for d in drawn])
+    drawn = _patterns(law, p, units, blocks, seed)
+    bits = (drawn[:, None] >> np.arange(BLOCK).astype(np.uint16)[:, None]) & 1
+    return bits.reshape(-1, units)
 
 
 @pytest.mark.parametrize("law", ["balanced", "independent"])
@@ -68,14 +76,11 @@ def test_what_two_units_do_together_averages_out(law: str, p: float) -> None:
     cycle): the bound of 1.5 is six of them above. A rhythm kept for all samples would make it 60.
     """
     blocks, pairs = 4096, 1000
-    draw = getattr(patterns, law)
-    together = np.zeros(pairs)
-    for block in range(blocks):
-        first, second = draw(MaskStream(5), 0, block, ROW, 2 * pairs, p)[0].reshape(2, pairs)
-        together += np.bitwise_count(first & second)
+    drawn = _patterns(law, p, 2 * pairs, blocks, seed=5).reshape(blocks, 2, pairs)
+    counts = np.bitwise_count(drawn[:, 0] & drawn[:, 1]).sum(0, dtype=np.int64)
     expected = blocks * BLOCK * p * p
-    assert abs(together.mean() - expected) < Z * math.sqrt(1.5 * expected / pairs)
-    assert together.var() < 1.5 * expected * (1 - p * p)
+    assert abs(counts.mean() - expected) < Z * math.sqrt(1.5 * expected / pairs)
+    assert counts.var() < 1.5 * expected * (1 - p * p)
 
 
 @pytest.mark.parametrize("law", ["balanced", "independent"])
@@ -111,8 +116,7 @@ def test_rates_of_zero_and_one_are_exact(law: str) -> None:
 @pytest.mark.parametrize("law", ["balanced", "independent"])
 def test_neighbouring_blocks_are_independent(law: str) -> None:
     """Which samples of a block drop a unit says nothing of the next block."""
-    draw = getattr(patterns, law)
-    first, second = (draw(MaskStream(1), 0, b, ROW, 100_000, 0.5)[0] for b in (0, 1))
+    first, second = _patterns(law, 0.5, 100_000, 2, seed=1)
     bits = [((d[:, None] >> np.arange(BLOCK)) & 1) * 2.0 - 1.0 for d in (first, second)]
     for a, b in itertools.product(range(4), repeat=2):
         assert abs((bits[0][:, a] * bits[1][:, b]).mean()) < Z / math.sqrt(100_000)

@@ -8,39 +8,43 @@ import pytest
 import mcdrop
 from mcdrop.sampling.stream import MASKS, OFFSETS, MaskStream
 
-ROW = range(1)
-
 
 def test_words_are_those_of_philox() -> None:
     """The first words of NumPy's Philox under this key and counter, written down once."""
-    words = MaskStream(seed=7).words(site=3, block=2, purpose=MASKS, rows=range(1, 2), count=4)
+    words = MaskStream(seed=7).words(3, range(2, 3), MASKS, rows=range(1, 2), count=4)
     again = np.random.Philox(
         key=np.array([7, 3], dtype=np.uint64), counter=np.array([1, 2, 0, 0], dtype=np.uint64)
     ).random_raw(4)
-    assert words.tolist() == [again.tolist()]
+    assert words.tolist() == [[again.tolist()]]
     assert words.tolist() == [
-        [12398192396917815178, 3987239703786666811, 3937101213538436032, 8168129686442981514]
+        [[12398192396917815178, 3987239703786666811, 3937101213538436032, 8168129686442981514]]
     ]
 
 
-def test_words_do_not_depend_on_the_rows_beside_them() -> None:
+@pytest.mark.parametrize("blocks", [range(1), range(4, 8)])
+def test_words_do_not_depend_on_the_rows_beside_them(blocks: range) -> None:
     stream = MaskStream(seed=1)
-    together = stream.words(0, 0, MASKS, range(10), 13)
-    assert together.shape == (10, 13)
+    many = stream.words(0, blocks, MASKS, range(10), 13)
+    assert many.shape == (len(blocks), 10, 13)
     for row in (0, 3, 9):
-        assert (stream.words(0, 0, MASKS, range(row, row + 1), 13) == together[row]).all()
+        alone = stream.words(0, blocks, MASKS, range(row, row + 1), 13)
+        assert (alone == many[:, row : row + 1]).all()
+    assert len(np.unique(many)) == many.size
 
 
 def test_seed_site_block_row_and_purpose_all_matter() -> None:
-    base = MaskStream(0).words(0, 0, MASKS, ROW, 64)
-    others = [
-        MaskStream(1).words(0, 0, MASKS, ROW, 64),
-        MaskStream(0).words(1, 0, MASKS, ROW, 64),
-        MaskStream(0).words(0, 1, MASKS, ROW, 64),
-        MaskStream(0).words(0, 0, OFFSETS, ROW, 64),
-        MaskStream(0).words(0, 0, MASKS, range(1, 2), 64),
-    ]
-    for other in others:
+    def words(seed: int, site: int, start: int, purpose: int, row: int) -> np.ndarray:
+        blocks = range(start, start + 4)
+        return MaskStream(seed).words(site, blocks, purpose, range(row, row + 1), 64)
+
+    base = words(0, 0, 0, MASKS, 0)
+    for other in (
+        words(1, 0, 0, MASKS, 0),
+        words(0, 1, 0, MASKS, 0),
+        words(0, 0, 4, MASKS, 0),
+        words(0, 0, 0, OFFSETS, 0),
+        words(0, 0, 0, MASKS, 1),
+    ):
         assert not np.isin(base, other).any()
 
 
