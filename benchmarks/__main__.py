@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure, show as it goes, and write JSON lines with what it ran on.
 
-`--only speed,memory,accuracy,sampling` and `--workloads` choose a part; the records of the other
-parts stay in the file. `python -m benchmarks.report` then writes the documents.
+`--only speed,masks,memory,accuracy,sampling` and `--workloads` choose a part; the records of the
+other parts stay in the file. `python -m benchmarks.report` then writes the documents.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, memory, models, peak, peers, record, sampling, speed, tables
+from benchmarks import accuracy, masks, memory, models, peak, peers, record, sampling, speed, tables
 from benchmarks.record import Record
 from benchmarks.workloads import ALL, build
 
-PARTS = ("speed", "memory", "accuracy", "sampling")
+PARTS = ("speed", "masks", "memory", "accuracy", "sampling")
 # Small nets can be known better: what is left of the truth's own error does not matter then.
-_TRUTHS = {"diabetes_mlp": 100_000, "uci_net": 100_000, "digits_mlp": 100_000}
+_TRUTHS = {"diabetes_mlp": 200_000, "uci_net": 200_000, "digits_mlp": 100_000}
+_SEEDS = {"diabetes_mlp": 1000, "uci_net": 1000}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,29 +44,33 @@ def shown(new: Record) -> str:
     title = f"{new['kind']:9}{new.get('title', ''):46}"
     match new["kind"]:
         case "peak":
-            return f"{title}{new['flops_per_s'] / 1e9:.0f} GFLOP/s of a matrix product"
+            text = f"{new['flops_per_s'] / 1e9:.0f} GFLOP/s of a matrix product"
         case "speed":
             others = ", ".join(
                 f"{row['label']} " + (f"{row['ratio']:.2f}" if row["seconds"] else "fails")
                 for row in new["sides"]
             )
-            return (
-                f"{title}{new['samples']} samples in {tables.milliseconds(new['mcdrop_s'])} "
+            text = (
+                f"{new['samples']} samples in {tables.milliseconds(new['mcdrop_s'])} "
                 f"(new seed {tables.milliseconds(new['fresh_s'])}), {new['passes']:.1f} passes, "
                 f"{new['faster_than_best']:.2f} × best ({new['best']})\n"
                 f"{'':10}times mcdrop's: {others}\n{textwrap.indent(new['plan'], ' ' * 10)}"
             )
         case "memory":
             taken = ", ".join(f"{side} {mib:.0f} MiB" for side, mib in new["taken_mib"].items())
-            return f"{title}{taken}"
+            text = f"{taken}"
         case "growth":
-            return f"{title}10,000 samples take {new['ratio']:.3f} times the peak of 100"
+            text = f"10,000 samples take {new['ratio']:.3f} times the peak of 100"
         case "accuracy":
-            iid, default, other = tables.to_accuracy(new)
-            return f"{title}iid {iid}; defaults {default}; {new['other']} {other}"
+            iid, default, fresh, other = tables.to_accuracy(new)
+            ours = f"iid {iid}; defaults {default}, new seed {fresh}"
+            text = f"{ours}; {new['other']} {other}"
+        case "masks":
+            text = f"{new['rates']}"
         case _:
             gains = ", ".join(f"{row['samples']}: {row['mean_gain']:.1f}" for row in new["counts"])
-            return f"{title}error² of the mean, iid / balanced: {gains}"
+            text = f"error² of the mean, iid / balanced: {gains}"
+    return title + text
 
 
 def _measured(options: argparse.Namespace) -> Iterator[Record]:
@@ -74,6 +79,8 @@ def _measured(options: argparse.Namespace) -> Iterator[Record]:
         yield {"kind": "peak", "flops_per_s": rate}
         for name in options.workloads:
             yield {"kind": "speed", **speed.measure(name, options.rounds, options.device, rate)}
+    if "masks" in options.only and options.device == "cpu":
+        yield {"kind": "masks", "title": "nanoseconds an element", **masks.measure()}
     if "memory" in options.only:
         for name in options.workloads:
             work = build(name)
@@ -97,7 +104,8 @@ def _measured(options: argparse.Namespace) -> Iterator[Record]:
             models.small_transformer(),
         ):
             truth = _TRUTHS.get(trained.name, 20_000)
-            found = sampling.measure(trained.to(options.device), reference=truth)
+            seeds = _SEEDS.get(trained.name, 200)
+            found = sampling.measure(trained.to(options.device), seeds, truth)
             yield {"kind": "sampling", **found}
 
 

@@ -77,11 +77,12 @@ def measure(trained: Trained, seeds: int = 21, repeats: int = 15) -> Record:
     size = float(reference.mean.norm())
     own_error = float(reference.standard_error.norm()) / size
     expected = REFERENCE * (own_error / BOUND) ** 2  # samples at which iid reaches the bound
+    others = models.montecarlo(trained, sampling="iid", masks="independent", engine="batched")
     found = {
         side: [
             crossing(_errors(mc, trained.x, seed, reference.mean), BOUND) for seed in range(seeds)
         ]
-        for side, mc in (("iid", iid), ("default", default))
+        for side, mc in (("iid", iid), ("default", default), ("other", others))
     }
     needed = {side: median(values) for side, values in found.items()}
     return {
@@ -98,7 +99,9 @@ def measure(trained: Trained, seeds: int = 21, repeats: int = 15) -> Record:
         "iid_samples": needed["iid"],
         "default_samples": needed["default"],
         "iid_all": found["iid"],
+        "other_samples": needed["other"],
         "default_all": found["default"],
+        "other_all": found["other"],
         **_times(trained, iid, default, needed, repeats),
         "engine": str(default.plan.engine),
     }
@@ -118,27 +121,41 @@ def _times(
     needed: dict[str, int | None],
     repeats: int,
 ) -> Record:
-    """Median seconds of each side's prediction; other sides draw iid samples: as many as our iid.
+    """Median seconds of each side's prediction; other sides draw iid samples, a mask for each row.
 
     Nothing is timed where no number of samples was found.
     """
-    if needed["iid"] is None or needed["default"] is None:
-        return {"iid_s": None, "default_s": None, "other_s": None, "other": None}
-    work = Workload(trained.name, trained.title, trained.module, trained.x, needed["iid"])
+    named = ("iid_s", "iid_fresh_s", "default_s", "default_fresh_s", "other_s", "other")
+    if any(samples is None for samples in needed.values()):
+        return dict.fromkeys(named)
+    iid_samples, samples, other_samples = (needed[n] or 0 for n in ("iid", "default", "other"))
+    work = Workload(trained.name, trained.title, trained.module, trained.x, other_samples)
+    fresh = models.montecarlo(trained)  # of its own: new seeds would push out what others keep
+    fresh_iid = models.montecarlo(trained, sampling="iid", engine="batched")
+    seeds = itertools.count(1)
     ours = [
-        _predicting("iid", iid, trained.x, needed["iid"]),
-        _predicting("default", default, trained.x, needed["default"]),
+        _predicting("iid", iid, trained.x, iid_samples),
+        _predicting("iid, new seed", fresh_iid, trained.x, iid_samples, seeds),
+        _predicting("default", default, trained.x, samples),
+        _predicting("default, new seed", fresh, trained.x, samples, seeds),
     ]
     timings = rounds.run([*ours, *sides.naive(work), *peers.build(work)], work, repeats)
     seconds = {label: timing.median for label, timing in timings.items() if not timing.error}
-    iid_s, default_s = seconds.pop("mcdrop: iid"), seconds.pop("mcdrop: default")
+    times = [seconds.pop(side.label) for side in ours]
     other = min(seconds, key=seconds.__getitem__)
-    return {"iid_s": iid_s, "default_s": default_s, "other_s": seconds[other], "other": other}
+    return dict(zip(named, (*times, seconds[other], other), strict=True))
 
 
-def _predicting(variant: str, mc: mcdrop.MCDropout, x: Tensor, samples: int) -> Side:
+def _predicting(
+    variant: str,
+    mc: mcdrop.MCDropout,
+    x: Tensor,
+    samples: int,
+    seeds: Iterator[int] | None = None,
+) -> Side:
     def run(x: Tensor) -> Moments:
-        prediction = mc.predict(x, samples=samples)
+        seed = None if seeds is None else next(seeds)
+        prediction = mc.predict(x, samples=samples, seed=seed)
         return prediction.mean, prediction.variance
 
     for _ in range(3):  # the plan is made in the first, what is kept for a seed in the second

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import plot, record, tables
+from benchmarks import plot, record, tables, targets
 from benchmarks.record import Record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +27,9 @@ def blocks(records: Sequence[Record]) -> dict[str, str]:
         "summary": f"{tables.summary(records)}\n\n{_cores(records)} {tables.growth(records)}",
         "machine": tables.machine(records),
         "speed": f"{_SHOWN}\n\n{tables.speed(records)}",
+        "targets": targets.table(records),
+        "steady": tables.steady(records),
+        "masks": tables.masks(records),
         "sides": tables.sides(records),
         "memory": f"{tables.memory(records)}\n\n{tables.growth(records)}",
         "accuracy": f"{tables.accuracy(records)}\n\n{tables.references(records)}",

@@ -45,46 +45,59 @@ class Timing:
         """Median time in seconds."""
         return statistics.median(self.seconds)
 
-    def time(self, x: Tensor) -> tuple[Tensor, Tensor, float] | None:
-        """Mean, variance and time of one answer; `None` from a peer that fails, then and after."""
+    def time(self, x: Tensor, again: float) -> tuple[Tensor, Tensor, float] | None:
+        """Mean, variance and time of an answer; `None` from a peer that fails, then and after.
+
+        Args:
+            x: the batch.
+            again: seconds for which to ask again; the time is that of an answer on average.
+        """
         if self.error:
             return None
-        start = time.perf_counter()
+        start, calls = time.perf_counter(), 0
         try:
-            mean, variance = self.side.run(x)
-            if x.is_cuda:
-                torch.cuda.synchronize()
+            while not calls or time.perf_counter() - start < again:
+                mean, variance = self.side.run(x)
+                calls += 1
+                if x.is_cuda:
+                    torch.cuda.synchronize()
         except Exception as error:
             if self.side.name not in peers.PACKAGES:
                 raise
             self.error = f"fails: {type(error).__name__}: {error}"  # a result, not our failure
             return None
-        return mean, variance, time.perf_counter() - start
+        return mean, variance, (time.perf_counter() - start) / calls
 
 
-def run(sides: Iterable[Side], work: Workload, rounds: int) -> dict[str, Timing]:
+def run(
+    sides: Iterable[Side], work: Workload, rounds: int, again: float = 0.0
+) -> dict[str, Timing]:
     """Time every side, by its label. The first round warms up; the order turns with each round.
 
     Args:
         sides: with the naive loop among them, which the means are compared with.
         work: whose batches they answer.
         rounds: how often each is timed.
+        again: seconds for which a side answers in its turn, call after call; else it answers once.
     """
     timings = {side.label: Timing(side) for side in sides}
     labels = list(timings)
     with torch.no_grad():
         for number in range(-1, rounds):
             turn = number % len(labels)
-            _round(timings, [*labels[turn:], *labels[:turn]], work.batch(number + 1), number >= 0)
+            order = [*labels[turn:], *labels[:turn]]
+            _round(
+                {label: timings[label] for label in order}, work.batch(number + 1), again, number
+            )
     return timings
 
 
-def _round(timings: dict[str, Timing], order: list[str], x: Tensor, timed: bool) -> None:
-    answers = {label: timings[label].time(x) for label in order}
+def _round(timings: dict[str, Timing], x: Tensor, again: float, number: int) -> None:
+    answers = {label: timing.time(x, again) for label, timing in timings.items()}
     truth = answers[LOOP]
     assert truth is not None
     for label, answer in answers.items():
-        if answer is not None and timed:
+        if answer is not None and number >= 0:
             mean, variance, seconds = answer
             timings[label].seconds.append(seconds)
             timings[label].variances.append(float(variance.mean()))

@@ -1,19 +1,23 @@
 """Time of a Monte Carlo prediction on every side, interleaved in one run.
 
-Ratios are of times of one round; medians, min and max are over the rounds.
+Once with one call a turn, so that each finds the caches as another side left them, and once call
+after call. Ratios are of times of one round; medians, min and max are over the rounds.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from benchmarks import coverage, peak, peers, rounds, sides, workloads
 from benchmarks.record import Record
 from benchmarks.rounds import DETERMINISTIC, FRESH, LOOP, WARM, Timing
 from benchmarks.sides import Side
 from benchmarks.workloads import Workload
+
+# Each side in its turn is asked again for so long, so many times.
+_STEADY_S, _STEADY_ROUNDS = 0.05, 5
 
 
 def measure(name: str, repeats: int = 5, device: str = "cpu", rate: float | None = None) -> Record:
@@ -27,7 +31,9 @@ def measure(name: str, repeats: int = 5, device: str = "cpu", rate: float | None
     """
     work = workloads.build(name, device)
     ours, mc = sides.ours(work)
-    timings = rounds.run([sides.deterministic(work), *ours, *_others(work)], work, repeats)
+    every = [sides.deterministic(work), *ours, *_others(work)]
+    timings = rounds.run(every, work, repeats)
+    steady = rounds.run(every, work, _STEADY_ROUNDS, _STEADY_S)
     plain = workloads.build(name)  # on the CPU, where everything can be counted
     drawn = {
         side.label: coverage.draws(side.run, plain.x)
@@ -54,6 +60,7 @@ def measure(name: str, repeats: int = 5, device: str = "cpu", rate: float | None
         **_spread("fresh_passes", timings[FRESH], timings[DETERMINISTIC]),
         **_spread("faster_than_loop", timings[LOOP], timings[WARM]),
         **_best(timings, rows),
+        **_steady(steady, {row["label"] for row in rows if not row["note"]}),
         "flops": needed,
         "peak_flops_per_s": rate,
         "dense_flops_fraction": work.samples * needed / seconds / rate,
@@ -100,6 +107,25 @@ def _best(timings: Mapping[str, Timing], rows: Sequence[Record]) -> Record:
         **_spread("fresh_faster_than_best", timings[best["label"]], timings[FRESH]),
         "fastest": fastest["label"],
         **_spread("faster_than_fastest", timings[fastest["label"]], timings[WARM]),
+    }
+
+
+def _steady(timings: Mapping[str, Timing], right: Collection[str]) -> Record:
+    """Call after call: what each side takes when it has the machine's caches to itself.
+
+    Args:
+        timings: of that.
+        right: labels of the other sides that miss nothing.
+    """
+    best = min(right, key=lambda label: timings[label].median)
+    return {
+        "steady_deterministic_s": timings[DETERMINISTIC].median,
+        "steady_s": timings[WARM].median,
+        "steady_fresh_s": timings[FRESH].median,
+        "steady_best": best,
+        **_spread("steady_passes", timings[WARM], timings[DETERMINISTIC]),
+        **_spread("steady_faster_than_best", timings[best], timings[WARM]),
+        **_spread("steady_fresh_faster_than_best", timings[best], timings[FRESH]),
     }
 
 

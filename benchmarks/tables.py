@@ -64,10 +64,11 @@ def summary(records: Iterable[Record]) -> str:
             number(record["passes"]),
             number(record["faster_than_loop"]),
             number(record["faster_than_best"]),
+            number(record["fresh_faster_than_best"]),
         )
         for record in of_kind(records, "speed")
     ]
-    return table(header, rows)
+    return table((*header, "× best peer, new seed"), rows)
 
 
 def speed(records: Sequence[Record]) -> str:
@@ -82,13 +83,46 @@ def speed(records: Sequence[Record]) -> str:
             milliseconds(record["fresh_s"]),
             ratio(record, "passes"),
             f"{ratio(record, 'faster_than_best')}, {record['best']}",
+            number(record["fresh_faster_than_best"]),
             f"{number(100 * record['dense_flops_fraction'])}%",
             mebibytes(taken[record["workload"]]["mcdrop"]) if record["workload"] in taken else "",
             record["engine"],
         )
         for record in of_kind(records, "speed")
     ]
-    return table((*header, "dense FLOPs of peak", "memory", "engine"), rows)
+    more = ("× best peer, new seed", "dense FLOPs of peak", "memory", "engine")
+    return table((*header, *more), rows)
+
+
+def steady(records: Iterable[Record]) -> str:
+    """The same call after call."""
+    rows = [
+        (
+            record["title"],
+            f"{record['samples']:,}",
+            milliseconds(record["steady_deterministic_s"]),
+            milliseconds(record["steady_s"]),
+            milliseconds(record["steady_fresh_s"]),
+            ratio(record, "steady_passes"),
+            f"{ratio(record, 'steady_faster_than_best')}, {record['steady_best']}",
+            number(record["steady_fresh_faster_than_best"]),
+        )
+        for record in of_kind(records, "speed")
+    ]
+    header = ("workload", "samples", "a deterministic pass", "time", "new seed")
+    return table((*header, "deterministic passes", "× best peer", "× best peer, new seed"), rows)
+
+
+def masks(records: Iterable[Record]) -> str:
+    """Nanoseconds for each element of a mask."""
+    names = ("dropout", "balanced_bits", "balanced_mask", "iid_bits", "iid_mask")
+    rows = [
+        (f"{row['p']:g}", *(f"{row[f'{name}_ns']:.2f}" for name in names))
+        for record in of_kind(records, "masks")
+        for row in record["rates"]
+    ]
+    header = ("p", "`F.dropout`", "balanced: bits", "balanced: mask", "iid: bits", "iid: mask")
+    return table(header, rows)
 
 
 def sides(records: Iterable[Record]) -> str:
@@ -157,18 +191,22 @@ def accuracy(records: Iterable[Record]) -> str:
     """Samples and time until the mean is within the bound."""
     rows = []
     for record in of_kind(records, "accuracy"):
-        cells = to_accuracy(record)
-        rows.append((record["title"], *cells, record["other"] or "", _times_faster(record)))
-    header = ("model", "mcdrop, iid, batched", "mcdrop, defaults", "best other side")
-    return table((*header, "which", "× best other side"), rows)
+        seconds = [record[name] for name in ("iid_s", "other_s")]
+        ours = record["default_s"], record["default_fresh_s"]
+        times = [_over(slow, fast) for slow in seconds for fast in ours]
+        rows.append((record["title"], *to_accuracy(record), record["other"] or "", *times))
+    header = ("model", "mcdrop, iid, batched", "mcdrop, defaults", "with a new seed")
+    more = ("best other side", "which", "× iid", "new seed", "× best other side", "new seed")
+    return table((*header, *more), rows)
 
 
 def to_accuracy(record: Record) -> list[str]:
-    """Samples and time of our iid, of our defaults, and of the best other side."""
+    """Samples and time of our iid, of our defaults twice, and of the best other side."""
     sides = [
         (record["iid_samples"], record["iid_s"]),
         (record["default_samples"], record["default_s"]),
-        (record["iid_samples"], record["other_s"]),
+        (record["default_samples"], record["default_fresh_s"]),
+        (record["other_samples"], record["other_s"]),
     ]
     return [
         "not reached" if seconds is None else f"{samples:,} in {milliseconds(seconds)}"
@@ -176,10 +214,8 @@ def to_accuracy(record: Record) -> list[str]:
     ]
 
 
-def _times_faster(record: Record) -> str:
-    if record["default_s"] is None:
-        return ""
-    return number(record["other_s"] / record["default_s"])
+def _over(slow: float | None, fast: float | None) -> str:
+    return "" if slow is None or fast is None else number(slow / fast)
 
 
 def references(records: Iterable[Record]) -> str:

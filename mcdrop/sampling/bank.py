@@ -112,20 +112,23 @@ class MaskBank:
             inside = slice(wanted.start - start, wanted.stop - start)
             blocks = range(start // BLOCK, start // BLOCK + together)
             made = self._blocks(position, blocks, runs, ends=wanted.stop == start + span)
-            made = self._unpacked(made, inside) if drops else made.flatten(0, 1)[inside]
-            out[wanted.start - samples.start : wanted.stop - samples.start] = made
+            place = out[wanted.start - samples.start : wanted.stop - samples.start]
+            if drops:
+                torch.eq(self._drops(made, inside), 0, out=place)
+            else:
+                place.copy_(made.flatten(0, 1)[inside])
         if drops and site.law.scale != 1.0:
             out.mul_(site.law.scale)
         return out.reshape(*size[:2], *shape)
 
-    def _unpacked(self, made: Tensor, samples: slice) -> Tensor:
-        """What some samples keep, by the patterns of their blocks: bool `[S, R, units]`."""
+    def _drops(self, made: Tensor, samples: slice) -> Tensor:
+        """What some samples drop, by the patterns of their blocks: int16 `[S, R, units]`, not 0."""
         first, last = samples.start // BLOCK, -(-samples.stop // BLOCK)
         if last - first == 1:
             inside = slice(samples.start - first * BLOCK, samples.stop - first * BLOCK)
-            return (made[first] & self._bits[inside, None, None]) == 0
-        kept = (made[first:last, None] & self._bits[:, None, None]) == 0
-        return kept.flatten(0, 1)[samples.start - first * BLOCK : samples.stop - first * BLOCK]
+            return made[first] & self._bits[inside, None, None]
+        drops = made[first:last, None] & self._bits[:, None, None]
+        return drops.flatten(0, 1)[samples.start - first * BLOCK : samples.stop - first * BLOCK]
 
     def _blocks(self, position: int, blocks: range, runs: list[range], *, ends: bool) -> Tensor:
         """Patterns `[blocks, R, units]`, or noise `[blocks, 16, R, units]`.

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import memory, sides, speed, workloads
+from benchmarks import masks, memory, sides, speed, workloads
 
 
 @pytest.mark.slow
-def test_a_hundred_samples_of_a_vgg_head_cost_at_most_five_passes() -> None:
+def test_a_hundred_samples_of_a_vgg_head_cost_about_two_passes() -> None:
+    """1.8 passes and 56 times the loop were measured on an idle machine; this one may be busy."""
     row = speed.measure("vgg_head", repeats=5, rate=1e11)
-    assert row["passes"] <= 5.0
-    assert row["faster_than_loop"] >= 10.0
+    assert row["passes"] <= 3.0
+    assert row["faster_than_loop"] >= 25.0
+
+
+@pytest.mark.slow
+def test_a_small_net_is_faster_than_repeated_rows_with_a_new_seed_too() -> None:
+    row = speed.measure("uci", repeats=15, rate=1e11)
+    assert row["steady_faster_than_best"] >= 2.5
+    assert row["steady_fresh_faster_than_best"] >= 1.0
+
+
+def test_masks_cost_a_fraction_of_torchs_dropout() -> None:
+    """At p = 0.5, where most dropout is: 0.2 and less were measured."""
+    (row,) = [row for row in masks.measure(5)["rates"] if row["p"] == 0.5]
+    for law in ("balanced", "iid"):
+        assert row[f"{law}_mask_ns"] <= 0.5 * row["dropout_ns"]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import plot, record, report, tables
+from benchmarks import plot, record, report, tables, targets
 from benchmarks.record import Record
 
 ROOT = Path(report.ROOT)
@@ -34,7 +34,7 @@ def test_every_part_was_measured(committed: list[Record]) -> None:
     kinds = {kind: tables.of_kind(committed, kind) for kind in ("speed", "memory")}
     for records in kinds.values():
         assert [row["workload"] for row in records] == list(workloads.ALL)
-    for kind in ("peak", "growth", "accuracy", "sampling"):
+    for kind in ("peak", "masks", "growth", "accuracy", "sampling"):
         assert tables.of_kind(committed, kind)
     for row in committed:
         assert set(row["versions"]) >= {"torch", "baal", "torch-uncertainty", "mcdrop"}
@@ -46,6 +46,14 @@ def _side(side: str, variant: str, ratio: float | None, note: str = "") -> dict[
     if ratio is None:
         return {**row, "seconds": None}
     return {**row, "seconds": ratio, "ratio": ratio, "ratio_min": ratio, "ratio_max": ratio}
+
+
+def _count(samples: int, gain: float, mse: float, bias: float) -> dict[str, float]:
+    row = {"samples": samples, "mean_gain": gain, "variance_mse": mse, "variance_bias": bias}
+    return row | {"mean_gain_se": 0.1, "variance_mse_se": 0.05, "variance_bias_se": 0.01}
+
+
+_MASKS = ("dropout_ns", "balanced_bits_ns", "balanced_mask_ns", "iid_bits_ns", "iid_mask_ns")
 
 
 def _spread(name: str, value: float) -> dict[str, float]:
@@ -68,6 +76,14 @@ def records() -> list[Record]:
         **_spread("passes", 51.4),
         **_spread("faster_than_loop", 4.2),
         **_spread("faster_than_best", 4.2),
+        **_spread("fresh_faster_than_best", 2.6),
+        "steady_deterministic_s": 0.0002,
+        "steady_s": 0.01,
+        "steady_fresh_s": 0.015,
+        "steady_best": "naive: loop",
+        **_spread("steady_passes", 50.0),
+        **_spread("steady_faster_than_best", 4.0),
+        **_spread("steady_fresh_faster_than_best", 2.7),
         "sides": [
             _side("naive", "loop", 4.2),
             _side("naive", "rows repeated", 5.0),
@@ -88,6 +104,8 @@ def records() -> list[Record]:
         "iid_s": 0.02,
         "default_samples": 16,
         "default_s": 0.004,
+        "default_fresh_s": 0.005,
+        "other_samples": 112,
         "other": "naive: loop",
         "other_s": 0.1,
     }
@@ -106,14 +124,19 @@ def records() -> list[Record]:
             | {"taken_mib": {"mcdrop": 5.0, "naive: loop": 6.0, "naive: rows repeated": 700.0}},
             {"kind": "growth", "workload": "mlp", "title": "MLP", "ratio": 1.014},
             accuracy,
-            {**accuracy, "iid_s": None, "default_s": None, "other": None, "other_s": None},
+            accuracy | dict.fromkeys(("iid_s", "default_s", "default_fresh_s", "other", "other_s")),
+            {"kind": "sampling", "model": "digits_mlp", "title": "digits"}
+            | {"counts": [_count(16, 3.0, 0.9, 0.01), _count(64, 1.5, 1.3, -0.09)]},
+            {"kind": "masks", "rates": [{"p": 0.001} | dict.fromkeys(_MASKS, 1.234)]},
         )
     ]
 
 
 def test_tables_say_what_the_records_say(records: list[Record]) -> None:
     made = report.blocks(records)
-    assert "| MLP | 1,000 | 51.4 | 4.20 | 4.20 |" in made["summary"]
+    assert "| MLP | 1,000 | 51.4 | 4.20 | 4.20 | 2.60 |" in made["summary"]
+    assert "| 0.20 ms | 10.0 ms | 15.0 ms | **50.0** (45.0 to 55.0) |" in made["steady"]
+    assert "| 0.001 | 1.23 | 1.23 | 1.23 | 1.23 | 1.23 |" in made["masks"]
     assert "12.3 ms | 20.0 ms | **51.4** (46.3 to 56.5)" in made["speed"]
     assert "123% | 5.0 MiB | thinned |" in made["speed"]
     assert "98.7 GFLOP/s" in made["machine"]
@@ -121,9 +144,24 @@ def test_tables_say_what_the_records_say(records: list[Record]) -> None:
     assert "4.20, loop | 2.00 †, loop | 7.00, rows repeated |" in made["sides"]
     assert "† baal: cached loop, MLP: fails: oh." in made["sides"]
     assert "wrong" not in made["sides"]
-    assert "96 in 20.0 ms | 16 in 4.00 ms | 96 in 100 ms | naive: loop | 25.0 |" in made["accuracy"]
+    ours, other = "96 in 20.0 ms | 16 in 4.00 ms | 16 in 5.00 ms", "112 in 100 ms | naive: loop"
+    assert f"{ours} | {other} | 5.00 | 4.00 | 25.0 | 20.0 |" in made["accuracy"]
     assert "not reached" in made["accuracy"]
     assert made["summary"].endswith("of 10,000 samples is 1.01 (MLP) times that of 100.")
+
+
+def test_targets_are_judged_by_their_figures(records: list[Record]) -> None:
+    found = {target.what: target for target in targets.targets(records)}
+    assert len(found) == 11
+    met = {what for what, target in found.items() if target.met}
+    assert met == {"memory of 10,000 samples against 100, MLP"}
+    # within two standard errors of the limit, 2.0 is not 2.5 but 2.4 is
+    close = targets.Target("", 2.5, 2.4, above=True, error=0.05)
+    assert close.met
+    assert not targets.Target("", 2.5, 2.0, above=True, error=0.05).met
+    text = targets.table(records)
+    assert "| ≥ 5 | 0.50 | **no**: what is left is Python" in text
+    assert "| ≥ 2.5 | 1.50 ± 0.10 | **no**: balancing removes" in text
 
 
 def test_a_document_keeps_its_own_text() -> None:
