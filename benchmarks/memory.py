@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 
@@ -79,17 +80,24 @@ def measure(name: str, samples: int, device: str = "cpu") -> Record:
     return {"workload": name, "samples": samples, "taken_mib": taken}
 
 
-def growth(name: str, few: int = 100, many: int = 10_000, device: str = "cpu") -> Record:
+def growth(
+    name: str, few: int = 100, many: int = 10_000, device: str = "cpu", repeats: int = 3
+) -> Record:
     """Peak for few and for many samples, as a ratio of all resident memory, and what it grew by.
+
+    Plans are measured, and allocators keep what they may use again: the median of some processes.
 
     Args:
         name: of the workload.
         few: samples.
         many: samples.
         device: `"cpu"` or `"cuda"`.
+        repeats: processes of each kind.
     """
-    before, small = peak(name, few, device=device)
-    _, large = peak(name, many, device=device)
+    fews = [peak(name, few, device=device) for _ in range(repeats)]
+    manys = [peak(name, many, device=device) for _ in range(repeats)]
+    before, small = (statistics.median(values) for values in zip(*fews, strict=True))
+    large = statistics.median(total for _, total in manys)
     return {
         "workload": name,
         "before_mib": before / _MIB,

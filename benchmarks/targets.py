@@ -12,6 +12,7 @@ _CACHED = (
     "baal's cached loop computes the trunk once too, and 50 times faster would be less than one "
     "pass"
 )
+_CACHE = "a pass on its own finds its 12 MiB of weights in the cache, and takes half as long"
 _OVERHEAD = "what is left is Python around five small kernels"
 _EFFECTS = (
     "balancing removes what each unit does alone: 56% of the variance of these probabilities "
@@ -80,7 +81,7 @@ def _speed(records: Sequence[Record]) -> list[Target]:
     asked: tuple[tuple[str, str, float, str], ...] = (
         ("vgg_head", "passes", 2.0, ""),
         ("vgg_head", "faster_than_best", 50.0, _CACHED),
-        ("mlp", "passes", 25.0, ""),
+        ("mlp", "passes", 25.0, _CACHE),
         ("mlp", "faster_than_best", 5.0, ""),
         ("wide_resnet", "faster_than_best", 1.5, ""),
         ("transformer", "faster_than_best", 1.4, ""),

@@ -21,7 +21,10 @@ class Prediction:
         mean: mean over samples, `[B, ...]`.
         variance: see the subclasses.
         standard_error: Monte Carlo standard error of `mean`, same shape; NaN for a single sample.
-            From the spread of block means under balanced sampling.
+            Under balanced sampling it is known from as many means as there are blocks of 16
+            samples: from few, it can be half or twice what it should be (mean ± 2 · it holds the
+            limit in 85% of cases at 64 samples, 93% at 256). Within a single block, behind the
+            last complete one, and where rates are small, it errs on the large side.
         samples: samples used for each row, int64 `[B]`; 0 where none was needed.
     """
 
@@ -53,6 +56,8 @@ class ClassificationPrediction(Prediction):
     - `entropy` :math:`H[\bar p]`, total uncertainty;
     - `expected_entropy` :math:`E_s H[p_s]`, aleatoric;
     - `mutual_information` :math:`H[\bar p] - E_s H[p_s]`, epistemic (BALD; Houlsby et al. 2011);
+      From S samples it is too small by about one part in S, and zero for one: compare rows with
+      equal `samples`;
     - `variation_ratio` :math:`1 - f_{mode}/S`, the share of samples that voted for another class
       (Gal 2016, eq. 3.18).
 

@@ -77,9 +77,11 @@ class PredictRequest(BaseModel):
         Field(
             gt=0,
             allow_inf_nan=False,
-            description="A row is done when the standard error of its mean, the largest over its "
-            "outputs, is no larger; looked at after each 16 samples from 64 on. `samples` is then "
-            "the most that a row may use, 1024 if absent; the answer's `samples` says what it did.",
+            description="A row is done when the root mean square error that its mean is expected "
+            "to have (the largest over its outputs; the standard error, and a little more where "
+            "few blocks tell it) is no larger. Looked at after each 16 samples from 64 on, or from "
+            "as many as drop every unit once (1 / p). `samples` is then the most that a row may "
+            "use, if absent 1024 or the server's limit; the answer's `samples` says what it did.",
         ),
     ] = None
     abstain_above: NotYet = None

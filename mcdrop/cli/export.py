@@ -66,6 +66,10 @@ def export(
         Literal["shared", "independent"],
         typer.Option(help="One mask for all rows (a function draw), or one for each row."),
     ] = "shared",
+    sampling: Annotated[
+        Literal["balanced", "iid"],
+        typer.Option(help="Each unit dropped in as nearly p of the samples as can be, or at will."),
+    ] = "balanced",
     samples: Annotated[int, typer.Option(min=1, help="Samples of a prediction by default.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a prediction by default.")] = 0,
     provenance: Annotated[
@@ -104,6 +108,7 @@ def export(
             built.example_inputs,
             task=parsed,
             masks=masks,
+            sampling=sampling,
             sites=site or None,
             dynamic_axes=axes or None,
         )

@@ -37,8 +37,8 @@ def predict(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Stop a row when the standard error of its mean is no larger; --samples is then "
-            "the most it may use, 1024 by default."
+            help="Stop a row when the error that its mean is expected to have is no larger, looked "
+            "at from 64 samples on; --samples is then the most it may use, 1024 by default."
         ),
     ] = None,
     device: Annotated[

@@ -26,6 +26,7 @@ _Key = tuple[int, ...]
 # Patterns and masks of the first samples are kept up to so many bytes: most predictions ask for
 # those, and memory must not grow with the number of samples.
 KEEP_BYTES = 8 << 20
+_ALIGNED = 64  # bytes
 _SEEDS = 2  # banks kept by an engine: the default seed's, and the last other one
 _Begun = tuple[range, list[range], Tensor]
 _SHARED = [range(1)]  # the one row of masks that all rows share
@@ -70,6 +71,8 @@ class MaskBank:
         self._made: dict[_Key, Tensor] = {}
         self._drawn: dict[_Key, Tensor] = {}
         self._begun: dict[int, _Begun] = {}
+        self._room: Tensor | None = None
+        self._lock = Lock()
         drops = [site.law.kind == "bernoulli" for site in sites]
         words = [math.prod(s) * (1 if d else BLOCK) for s, d in zip(shapes, drops, strict=True)]
         self._together = [together(count) for count in words]
@@ -97,8 +100,7 @@ class MaskBank:
         if key in self._drawn:
             return self._drawn[key]
         mask = self._lay(position, samples, _SHARED, self._together[position])
-        self._keep(self._drawn, key, mask)
-        return mask
+        return self._keep(self._drawn, key, mask)
 
     def _lay(self, position: int, samples: range, runs: list[range], together: int) -> Tensor:
         """Masks `[S, R, *shape]`, put together from blocks, so many of which are made together."""
@@ -147,8 +149,8 @@ class MaskBank:
         parts = [self._make(position, blocks, run) for run in runs]
         made = _to(parts[0] if len(parts) == 1 else torch.cat(parts, -2), self.device)
         if shared:
-            self._keep(self._made, key, made)
-        elif not ends:
+            return self._keep(self._made, key, made)
+        if not ends:
             self._begun[position] = (blocks, runs, made)
         return made
 
@@ -162,10 +164,22 @@ class MaskBank:
         spread = levels.balanced if even else levels.independent
         return noise(site.law, spread(self.stream, site.index, blocks, rows, units))
 
-    def _keep(self, kept: dict[_Key, Tensor], key: _Key, value: Tensor) -> None:
-        if self.kept_bytes + value.nbytes <= self._most:
-            self.kept_bytes += value.nbytes
-            kept[key] = value
+    def _keep(self, kept: dict[_Key, Tensor], key: _Key, value: Tensor) -> Tensor:
+        """The value, kept if there is room: in memory taken at once, or pieces would lie scattered.
+
+        Among the large tensors that come and go beside them they would leave holes of tens of MiB.
+        """
+        size = -(-value.nbytes // _ALIGNED) * _ALIGNED
+        with self._lock:
+            start = self.kept_bytes
+            if start + size > self._most:
+                return value
+            self.kept_bytes += size
+            if self._room is None:
+                self._room = torch.empty(self._most, dtype=torch.uint8, device=self.device)
+        place = self._room[start : start + value.nbytes].view(value.dtype).view(value.shape)
+        kept[key] = place.copy_(value)
+        return place
 
 
 class Banks:
