@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mcdrop.arguments import integer, one_of, positive
-from mcdrop.capture import capture
-from mcdrop.capture.example import Example, Ranges, make_example
-from mcdrop.capture.probe import evaluated
+from mcdrop.capture.example import Ranges
 from mcdrop.engine import (
     EagerEngine,
     EngineName,
@@ -28,21 +25,21 @@ from mcdrop.engine import (
     check_precision,
     require_variance,
 )
-from mcdrop.errors import InputError, NoStochasticSiteError
+from mcdrop.errors import InputError
 from mcdrop.estimate import estimator
 from mcdrop.exact import CLOSED_FORM, closed_form, switched_off
+from mcdrop.opening import open_eager, open_program
 from mcdrop.prediction import Prediction, joined
 from mcdrop.program import Manifest, Program, TensorSpec, artifact
 from mcdrop.program.analytic import analytic_head as without_last_sites
 from mcdrop.program.device import resolve_device
-from mcdrop.program.manifest import UNKNOWN, Defaults, first, made_with
+from mcdrop.program.manifest import Defaults
 from mcdrop.program.schema import Inputs, checked, lookup_errors
 from mcdrop.sampling import BLOCK, Masks, Sampling
-from mcdrop.summary import Summary
+from mcdrop.summary import Summary, first_look
 from mcdrop.tasks import AnyTask, Regression, Task, check_outputs, entries, resolve
 
 Progress = Callable[[int, int], None]
-_DEFAULT_SAMPLES = 64
 _DEFAULTS = Defaults()
 MOST_SAMPLES = 1024  # where a tolerance decides, and the caller named no limit
 
@@ -126,9 +123,15 @@ class MCDropout:
         if engine == "eager":
             if precision != "float32":
                 raise InputError("engine='eager' computes as the module does; leave precision out")
-            self._source: Source = self._open_eager(model, example_inputs, sites, dynamic_axes)
+            if sites is not None:
+                raise InputError('engine="eager" samples every site; sites cannot be selected')
+            self._eager = open_eager(
+                model, example_inputs, dynamic_axes, self.task, masks, sampling
+            )
+            self._source: Source = self._eager
+            self.inputs: tuple[TensorSpec, ...] = self._eager.inputs
             return
-        program, example = _captured(model, example_inputs, sites, dynamic_axes)
+        program, example = open_program(model, example_inputs, sites, dynamic_axes)
         names = entries(self.task, [spec.name for spec in program.outputs])
         program = program.select(*names).to(self.device)
         check_outputs(self.task, [spec.shape for spec in program.outputs])
@@ -137,7 +140,7 @@ class MCDropout:
         if example is not None:
             require_variance(program, checked(program.inputs, example.tensors, self.device))
         self._program = program
-        self.inputs: tuple[TensorSpec, ...] = program.inputs
+        self.inputs = program.inputs
 
         def planner(program: Program) -> Planner:
             return Planner(
@@ -304,11 +307,11 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        if self._eager is not None:
-            with torch.no_grad(), lookup_errors():
-                return self._eager.deterministic(checked(self.inputs, x, self.device))[0]
         inputs = checked(self.inputs, x, self.device)
-        return switched_off(self.program, inputs, self._sampled.fitting_rows(inputs))[0]
+        if self._eager is None:
+            return switched_off(self.program, inputs, self._sampled.fitting_rows(inputs))[0]
+        with torch.no_grad(), lookup_errors():
+            return self._eager.deterministic(inputs)[0]
 
     def save(
         self,
@@ -320,7 +323,7 @@ class MCDropout:
         classes: Sequence[str] | None = None,
         metrics: Mapping[str, float] | None = None,
         provenance: Mapping[str, str] | None = None,
-        samples: int = _DEFAULT_SAMPLES,
+        samples: int = _DEFAULTS.samples,
         seed: int = 0,
         overwrite: bool = False,
     ) -> Path:
@@ -345,48 +348,18 @@ class MCDropout:
             ArtifactError: it cannot be written, or the program cannot be stored.
             InputError: a field does not fit.
         """
-        program = self.program
-        try:
-            manifest = Manifest(
-                name=name,
-                version=version,
-                description=description,
-                task=self.task,
-                classes=None if classes is None else tuple(classes),
-                inputs=program.inputs,
-                outputs=program.outputs,
-                sites=artifact.site_specs(program),
-                defaults=Defaults(
-                    samples=samples, seed=seed, masks=self.masks, sampling=self.sampling
-                ),
-                metrics=dict(metrics or {}),
-                provenance={**made_with(), **(provenance or {})},
-                files=UNKNOWN,
-            )
-        except ValidationError as error:
-            raise InputError(f"the artifact's manifest is not valid: {first(error)}") from None
-        manifest.check_classes()
-        return artifact.save(Path(path), program, manifest, overwrite=overwrite)
-
-    def _open_eager(
-        self,
-        model: nn.Module | Program,
-        example_inputs: Inputs | None,
-        sites: str | Sequence[str] | None,
-        dynamic_axes: Ranges | None,
-    ) -> Source:
-        if isinstance(model, Program) or example_inputs is None:
-            raise InputError('engine="eager" needs a module and example_inputs')
-        if sites is not None:
-            raise InputError('engine="eager" samples every site; sites cannot be selected')
-        example = make_example(model, example_inputs, dynamic_axes)
-        names = entries(self.task, list(evaluated(model, example)))
-        engine = EagerEngine(model, example, names, self.masks, self.sampling)
-        if not engine.sites:
-            raise NoStochasticSiteError("the module drew no random number in a stochastic pass")
-        self.inputs = example.specs()
-        self._eager = engine
-        return engine
+        manifest = artifact.describe(
+            self.program,
+            self.task,
+            Defaults(samples=samples, seed=seed, masks=self.masks, sampling=self.sampling),
+            name=name,
+            version=version,
+            description=description,
+            classes=classes,
+            metrics=metrics,
+            provenance=provenance,
+        )
+        return artifact.save(Path(path), self.program, manifest, overwrite=overwrite)
 
     def _job(
         self,
@@ -413,11 +386,10 @@ class MCDropout:
         return Job(inputs, samples, seed, first_row, plan, tolerance)
 
     @cached_property
-    def _rarest(self) -> float:
-        """The smallest probability with which a site drops or keeps; 1 where none does either."""
+    def _first_look(self) -> int:
+        """After how many samples a tolerance is looked at first."""
         sites = self._eager.sites if self._eager else (self._head or self.program).active
-        rates = [min(s.law.p, 1.0 - s.law.p) for s in sites if s.law.kind == "bernoulli"]
-        return min((rate for rate in rates if rate > 0.0), default=1.0)
+        return first_look([site.law for site in sites])
 
     def _summary(self, job: Job, rows: range) -> Summary:
         block = BLOCK if self.sampling == "balanced" else 1
@@ -426,22 +398,4 @@ class MCDropout:
         def open_rows(some: Sequence[int]) -> Sampler:
             return self._source.open(job.plan, job.part(some), job.seed, job.numbers(some))
 
-        return Summary(rows, estimate, open_rows, job.tolerance, self._rarest)
-
-
-def _captured(
-    model: nn.Module | Program,
-    example_inputs: Inputs | None,
-    sites: str | Sequence[str] | None,
-    dynamic_axes: Ranges | None,
-) -> tuple[Program, Example | None]:
-    if isinstance(model, Program):
-        if example_inputs is not None or sites is not None or dynamic_axes is not None:
-            raise InputError(
-                "example_inputs, sites and dynamic_axes belong to capture(); a Program has them"
-            )
-        return model, None
-    if example_inputs is None:
-        raise InputError("example_inputs is needed to trace a module: a tensor, a tuple or a dict")
-    program = capture(model, example_inputs, sites=sites, dynamic_axes=dynamic_axes)
-    return program, make_example(model, example_inputs, dynamic_axes)
+        return Summary(rows, estimate, open_rows, job.tolerance, self._first_look)

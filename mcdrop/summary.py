@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from mcdrop.engine import Sampler
 from mcdrop.estimate import Estimator
 from mcdrop.prediction import Prediction, joined
+from mcdrop.program.site import Law
 from mcdrop.sampling import BLOCK
 
 MIN_BLOCKS = 4  # fewer block means do not tell their own spread
@@ -21,13 +22,15 @@ _LEAVING = 0.25
 Open = Callable[[list[int]], Sampler]
 
 
-def first_look(rarest: float) -> int:
-    """After how many samples a tolerance is looked at first, where the smallest rate is `rarest`.
+def first_look(laws: Iterable[Law]) -> int:
+    """After how many samples a tolerance is looked at first: when nothing is too rare to be seen.
 
     Example:
-        >>> first_look(0.5), first_look(0.01)
+        >>> first_look([Law("bernoulli", 0.5)]), first_look([Law("bernoulli", 0.01)])
         (64, 112)
     """
+    rates = [min(law.p, 1.0 - law.p) for law in laws if law.kind == "bernoulli"]
+    rarest = min((rate for rate in rates if rate > 0.0), default=1.0)
     return max(MIN_BLOCKS, math.ceil(1 / (rarest * BLOCK))) * BLOCK
 
 
@@ -43,7 +46,7 @@ class Summary:
         estimate: an empty estimator.
         open_rows: makes a sampler of some of the rows.
         tolerance: root mean square error of the mean that is small enough; `None` for all samples.
-        rarest: the smallest rate of the sites.
+        first: after how many samples it is looked at first, see `first_look`.
     """
 
     def __init__(
@@ -52,13 +55,13 @@ class Summary:
         estimate: Estimator,
         open_rows: Open,
         tolerance: float | None = None,
-        rarest: float = 1.0,
+        first: int = MIN_BLOCKS * BLOCK,
     ) -> None:
         self._rows = rows
         self._estimate = estimate
         self._open = open_rows
         self._tolerance = tolerance
-        self._first_look = first_look(rarest)
+        self._first_look = first
         self._active = list(rows)  # rows that go on, by position
         self._sampled: list[int] = []  # rows of the sampler, some of which may be done
         self._sampler: Sampler | None = None

@@ -62,6 +62,7 @@ class EagerEngine:
             for copied in (self._sampled, self._evaluated)
         }
         self._example = example
+        self.inputs = example.specs()
         self._outputs = tuple(outputs)
         self.masks: Masks = masks
         self.sampling: Sampling = sampling

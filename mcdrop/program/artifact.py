@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -20,11 +20,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mcdrop.errors import ArtifactError
+from mcdrop.errors import ArtifactError, InputError
 from mcdrop.program.codec import decode, encode, parse
-from mcdrop.program.manifest import DType, Files, Manifest, SiteSpec, first
+from mcdrop.program.manifest import (
+    UNKNOWN,
+    Defaults,
+    DType,
+    Files,
+    Manifest,
+    SiteSpec,
+    first,
+    made_with,
+)
 from mcdrop.program.program import Program
 from mcdrop.program.verify import verify
+from mcdrop.tasks import AnyTask
 
 GRAPH, WEIGHTS, MANIFEST = "graph.json", "weights.safetensors", "model.json"
 _MAX_GRAPH, _MAX_MANIFEST = 256 << 20, 16 << 20
@@ -37,6 +47,44 @@ def site_specs(program: Program) -> tuple[SiteSpec, ...]:
         SiteSpec(name=site.name, kind=site.kind, p=site.p, shape=site.shape)
         for site in program.active
     )
+
+
+def describe(
+    program: Program,
+    task: AnyTask,
+    defaults: Defaults,
+    *,
+    name: str,
+    version: int,
+    description: str,
+    classes: Sequence[str] | None,
+    metrics: Mapping[str, float] | None,
+    provenance: Mapping[str, str] | None,
+) -> Manifest:
+    """The manifest of a program that is to be saved.
+
+    Raises:
+        InputError: a field does not fit.
+    """
+    try:
+        manifest = Manifest(
+            name=name,
+            version=version,
+            description=description,
+            task=task,
+            classes=None if classes is None else tuple(classes),
+            inputs=program.inputs,
+            outputs=program.outputs,
+            sites=site_specs(program),
+            defaults=defaults,
+            metrics=dict(metrics or {}),
+            provenance={**made_with(), **(provenance or {})},
+            files=UNKNOWN,
+        )
+    except ValidationError as error:
+        raise InputError(f"the artifact's manifest is not valid: {first(error)}") from None
+    manifest.check_classes()
+    return manifest
 
 
 def save(path: Path, program: Program, manifest: Manifest, *, overwrite: bool = False) -> Path:

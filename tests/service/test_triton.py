@@ -78,7 +78,8 @@ def test_many_at_once(triton, served):
         means = [request.get_result().as_numpy("mean") for request in pending]
     for seed, mean in enumerate(means):
         alone = triton.infer("shapes", [given("x", ROWS, "FP32")], parameters={"mc_seed": seed})
-        np.testing.assert_array_equal(mean, alone.as_numpy("mean"))
+        # a seed asked for before may be computed in another way: equal to rounding
+        np.testing.assert_allclose(mean, alone.as_numpy("mean"), rtol=1e-5, atol=1e-6)
 
 
 def test_errors_reach_the_client_as_text(triton):
