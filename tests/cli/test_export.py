@@ -9,7 +9,8 @@ def test_an_artifact_is_written_as_asked(mcdrop, nets):
     result = mcdrop(
         "export", "nets:build", "models/toy/3", "--task", "classification",
         "--classes", "@labels.txt", "--description", "four numbers", "--samples", 32, "--seed", 7,
-        "--masks", "independent", "--sampling", "iid", "--provenance", "data=made=up", "--provenance", "by=me",
+        "--masks", "independent", "--sampling", "iid",
+        "--provenance", "data=made=up", "--provenance", "by=me",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert "mcdrop info models/toy/3" in result.stdout
