@@ -17,7 +17,7 @@ from mcdrop.errors import (
 from mcdrop.version import __version__
 
 if TYPE_CHECKING:
-    from mcdrop import tasks
+    from mcdrop import metrics, tasks
     from mcdrop.capture import Audit, Finding, audit, capture
     from mcdrop.loading import load
     from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
@@ -43,6 +43,7 @@ __all__ = [
     "audit",
     "capture",
     "load",
+    "metrics",
     "tasks",
 ]
 
@@ -63,8 +64,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "tasks":
-        return import_module("mcdrop.tasks")
+    if name in ("metrics", "tasks"):
+        return import_module(f"mcdrop.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"mcdrop.{_HOMES[name]}"), name)

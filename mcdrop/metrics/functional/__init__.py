@@ -1,0 +1,111 @@
+"""Pure functions behind `mcdrop.metrics`: tensors in, a scalar or a small dataclass out."""
+
+from mcdrop.metrics.functional.densities import (
+    crps_ensemble,
+    crps_gaussian,
+    gaussian_negative_log_likelihood,
+    interval_score,
+    mixture_negative_log_likelihood,
+    pinball_loss,
+)
+from mcdrop.metrics.functional.detection import (
+    detection_auroc,
+    detection_average_precision,
+    false_positive_rate,
+)
+from mcdrop.metrics.functional.reliability import (
+    ReliabilityCurve,
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    debiased_calibration_error,
+    expected_calibration_error,
+    maximum_calibration_error,
+    reliability_curve,
+    root_mean_square_calibration_error,
+)
+from mcdrop.metrics.functional.samples import (
+    disagreement,
+    expected_entropy,
+    mutual_information,
+    predictive_entropy,
+    variation_ratio,
+)
+from mcdrop.metrics.functional.scores import (
+    BrierDecomposition,
+    brier_decomposition,
+    brier_score,
+    negative_log_likelihood,
+)
+from mcdrop.metrics.functional.selective import (
+    RiskCoverage,
+    area_under_generalized_risk_coverage,
+    area_under_risk_coverage,
+    area_under_sparsification_error,
+    coverage_at_risk,
+    excess_area_under_risk_coverage,
+    risk_at_coverage,
+    risk_coverage,
+)
+from mcdrop.metrics.functional.smooth import (
+    maximum_mean_calibration_error,
+    smooth_calibration_error,
+)
+from mcdrop.metrics.functional.spread import (
+    QuantileCalibration,
+    expected_normalized_calibration_error,
+    interval_coverage,
+    mean_interval_width,
+    pit_histogram,
+    probability_integral_transform,
+    quantile_calibration,
+    sharpness,
+    uncertainty_calibration_error,
+)
+
+__all__ = [
+    "BrierDecomposition",
+    "QuantileCalibration",
+    "ReliabilityCurve",
+    "RiskCoverage",
+    "adaptive_calibration_error",
+    "area_under_generalized_risk_coverage",
+    "area_under_risk_coverage",
+    "area_under_sparsification_error",
+    "brier_decomposition",
+    "brier_score",
+    "classwise_calibration_error",
+    "coverage_at_risk",
+    "crps_ensemble",
+    "crps_gaussian",
+    "debiased_calibration_error",
+    "detection_auroc",
+    "detection_average_precision",
+    "disagreement",
+    "excess_area_under_risk_coverage",
+    "expected_calibration_error",
+    "expected_entropy",
+    "expected_normalized_calibration_error",
+    "false_positive_rate",
+    "gaussian_negative_log_likelihood",
+    "interval_coverage",
+    "interval_score",
+    "maximum_calibration_error",
+    "maximum_mean_calibration_error",
+    "mean_interval_width",
+    "mixture_negative_log_likelihood",
+    "mutual_information",
+    "negative_log_likelihood",
+    "pinball_loss",
+    "pit_histogram",
+    "predictive_entropy",
+    "probability_integral_transform",
+    "quantile_calibration",
+    "reliability_curve",
+    "risk_at_coverage",
+    "risk_coverage",
+    "root_mean_square_calibration_error",
+    "sharpness",
+    "smooth_calibration_error",
+    "uncertainty_calibration_error",
+    "variation_ratio",
+]

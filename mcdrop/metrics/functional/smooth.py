@@ -1,0 +1,107 @@
+"""Calibration errors without bins: smooth ECE and the kernel's MMCE."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mcdrop.errors import InputError
+from mcdrop.metrics.functional.cases import cases
+
+GRID = 4096  # points of [0, 1] on which residuals are smoothed: finer than any bandwidth found
+_STEPS = 30
+
+
+def smooth_calibration_error(
+    *, probs: Tensor | None = None, logits: Tensor | None = None, labels: Tensor
+) -> Tensor:
+    r"""Smooth ECE (Błasiok & Nakkiran 2023), a consistent calibration error without bins.
+
+    Residuals are smoothed over confidences by a Gaussian kernel that is reflected at 0 and 1, and
+    the bandwidth is where it equals the error that it gives (their section 3.2):
+
+    .. math:: \mathrm{smECE}_\sigma = \int_0^1 \Big| \tfrac{1}{N} \sum_i K_\sigma(t, f_i)
+              (y_i - f_i) \Big| dt, \qquad \mathrm{smECE}_{\sigma^*} = \sigma^*
+
+    Args:
+        probs: probabilities, `[N, C, ...]` of classes (their confidence) or `[N, ...]` of yes.
+        logits: instead of `probs`.
+        labels: integers.
+
+    Returns:
+        A scalar, float64, from 0 to 1.
+
+    Raises:
+        InputError: an argument does not fit.
+    """
+    found = cases(probs=probs, logits=logits, labels=labels)
+    return smoothed(residuals(found.confidence, found.correct), len(found.labels))
+
+
+def residuals(confidence: Tensor, correct: Tensor) -> Tensor:
+    """Sums of `correct - confidence` on the grid, float64 `[GRID]`; they add up over cases."""
+    place = (confidence * GRID).long().clamp_max(GRID - 1)
+    empty = torch.zeros(GRID, dtype=torch.float64, device=confidence.device)
+    return empty.scatter_add_(0, place, correct - confidence)
+
+
+def smoothed(sums: Tensor, number: int) -> Tensor:
+    """Smooth ECE of residuals on the grid.
+
+    Args:
+        sums: of residuals, `[GRID]`.
+        number: of cases.
+    """
+    mirrored = torch.cat((sums, sums.flip(0))) / number  # reflection at both ends, then periodic
+    spectrum = torch.fft.rfft(mirrored)
+    frequency = torch.arange(len(spectrum), device=sums.device) * math.pi
+
+    def error(bandwidth: float) -> float:
+        kernel = torch.exp(-0.5 * (frequency * bandwidth).square())
+        return float(torch.fft.irfft(spectrum * kernel, 2 * GRID)[:GRID].abs().sum())
+
+    low, high = 0.0, 1.0
+    for _ in range(_STEPS):  # the error falls with the bandwidth: they meet once
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if error(middle) > middle else (low, middle)
+    return torch.tensor(high, dtype=torch.float64, device=sums.device)
+
+
+def maximum_mean_calibration_error(
+    *,
+    probs: Tensor | None = None,
+    logits: Tensor | None = None,
+    labels: Tensor,
+    width: float = 0.4,
+) -> Tensor:
+    r"""MMCE (Kumar, Sarawagi & Jain 2018, eq. 4), with their Laplacian kernel.
+
+    .. math:: \Big( \tfrac{1}{N^2} \sum_{i,j} (c_i - f_i)(c_j - f_j)
+              e^{-|f_i - f_j| / w} \Big)^{1/2}
+
+    By sorting, in N log N steps and not N².
+
+    Args:
+        probs: as for `smooth_calibration_error`.
+        logits: instead of `probs`.
+        labels: integers.
+        width: w, above 0.
+
+    Returns:
+        A scalar, float64.
+
+    Raises:
+        InputError: an argument does not fit.
+    """
+    if not width >= 0.01:
+        raise InputError(f"expected a kernel width of at least 0.01; got {width}")
+    found = cases(probs=probs, logits=logits, labels=labels)
+    order = found.confidence.argsort()
+    place = found.confidence[order] / width
+    residual = found.correct[order] - found.confidence[order]
+    # sum over pairs i <= j: e^-(place_j - place_i), a running sum of what comes before
+    before = torch.cumsum(residual * place.exp(), 0) - residual * place.exp()
+    pairs = 2.0 * (residual * (-place).exp() * before).sum() + residual.square().sum()
+    return pairs.clamp_min(0.0).sqrt() / len(order)
