@@ -17,7 +17,7 @@ from mcdrop.errors import (
 from mcdrop.version import __version__
 
 if TYPE_CHECKING:
-    from mcdrop import metrics, tasks
+    from mcdrop import calibration, metrics, tasks
     from mcdrop.capture import Audit, Finding, audit, capture
     from mcdrop.loading import load
     from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
@@ -41,6 +41,7 @@ __all__ = [
     "Site",
     "__version__",
     "audit",
+    "calibration",
     "capture",
     "load",
     "metrics",
@@ -64,7 +65,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("metrics", "tasks"):
+    if name in ("calibration", "metrics", "tasks"):
         return import_module(f"mcdrop.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,296 @@
+"""Scalings of logits, fitted by maximum likelihood: temperature, vector, matrix (Guo et al. 2017).
+
+A calibrator is made by `fit` and is fitted: there is no other. It holds numbers only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mcdrop.errors import InputError
+from mcdrop.metrics.functional.cases import cases
+
+_STEPS = 200
+# Of a probability that is exactly 0, whose logarithm no scaling could move.
+_LEAST = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    r"""Divides log-probabilities by a number: :math:`\mathrm{softmax}(\log \bar p / T)`.
+
+    Outside of the average over samples: it takes the mean probabilities of a prediction, or the
+    logits of a plain net. For logits of single samples see `SampleTemperature`.
+
+    Attributes:
+        temperature: above 1 where the predictions were too sure.
+
+    Example:
+        >>> probs = torch.tensor([[0.99, 0.01]] * 4)
+        >>> fitted = Temperature.fit(probs=probs, labels=torch.tensor([0, 0, 0, 1]))
+        >>> [round(p, 3) for p in fitted(probs=probs)[0].tolist()]
+        [0.75, 0.25]
+    """
+
+    temperature: float
+
+    @classmethod
+    def fit(
+        cls, *, probs: Tensor | None = None, logits: Tensor | None = None, labels: Tensor
+    ) -> Temperature:
+        """Find the temperature of the highest likelihood.
+
+        Args:
+            probs: `[N, C]` of classes, or `[N]` of yes.
+            logits: instead of `probs`.
+            labels: integers, `[N]`.
+
+        Raises:
+            InputError: an argument does not fit, or no temperature is best: all predictions are
+                right (it would be 0) or no better than chance (infinite).
+        """
+        found = cases(probs=probs, logits=logits, labels=labels)
+        scores = _scores(probs, logits, found.probs)
+
+        def loss(inverse: Tensor) -> Tensor:
+            return _nll(scores * inverse.exp(), found.labels)
+
+        return cls(_temperature(loss))
+
+    def __call__(self, *, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
+        """Calibrated probabilities, of the shape and type that came.
+
+        Args:
+            probs: `[N, C]` of classes, or `[N]` of yes.
+            logits: instead of `probs`.
+
+        Raises:
+            InputError: both came, or neither.
+        """
+        given = _one(probs, logits)
+        scaled = _scores(probs, logits, _columns(given, probs is None)) / self.temperature
+        spread = scaled.softmax(1)
+        return (spread[:, 1] if given.ndim == 1 else spread).to(given.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTemperature:
+    r"""Divides the logits of each sample: :math:`\overline{\mathrm{softmax}(z_s / T)}`.
+
+    Inside of the average over samples: the spread between them stays what it is on the scale of
+    their logits, and is read at another temperature.
+
+    Attributes:
+        temperature: above 1 where the samples were too sure.
+    """
+
+    temperature: float
+
+    @classmethod
+    def fit(cls, *, logits: Tensor, labels: Tensor) -> SampleTemperature:
+        """Find the temperature of the highest likelihood of the mixture.
+
+        Args:
+            logits: of samples, `[S, N, C]`.
+            labels: integers, `[N]`.
+
+        Raises:
+            InputError: an argument does not fit, or no temperature is best.
+        """
+        samples = _samples(logits)
+        cases(logits=logits[0], labels=labels)  # checks the labels
+
+        def loss(inverse: Tensor) -> Tensor:
+            logs = torch.log_softmax(samples * inverse.exp(), -1).logsumexp(0)
+            picked = logs.gather(1, labels[:, None].long())
+            return math.log(len(samples)) - picked.mean()
+
+        return cls(_temperature(loss))
+
+    def __call__(self, *, logits: Tensor) -> Tensor:
+        """Calibrated mean probabilities, `[N, C]`.
+
+        Args:
+            logits: of samples, `[S, N, C]`.
+
+        Raises:
+            InputError: the logits have no axis of samples.
+        """
+        return (_samples(logits) / self.temperature).softmax(-1).mean(0).to(logits.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorScaling:
+    """Scales and shifts the log-probability of each class: softmax(w · log p + b).
+
+    Attributes:
+        weight: one for each class.
+        bias: one for each class.
+    """
+
+    weight: Sequence[float]
+    bias: Sequence[float]
+
+    @classmethod
+    def fit(
+        cls, *, probs: Tensor | None = None, logits: Tensor | None = None, labels: Tensor
+    ) -> VectorScaling:
+        """Find weights and biases of the highest likelihood; arguments as for `Temperature.fit`."""
+        found = cases(probs=probs, logits=logits, labels=labels)
+        scores = _scores(probs, logits, found.probs)
+        weight, bias = torch.ones(scores.shape[1]).double(), torch.zeros(scores.shape[1]).double()
+        _minimise([weight, bias], lambda: _nll(scores * weight + bias, found.labels))
+        return cls(tuple(weight.tolist()), tuple(bias.tolist()))
+
+    def __call__(self, *, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
+        """Calibrated probabilities; see `Temperature.__call__`."""
+        given = _one(probs, logits)
+        scores = _scores(probs, logits, _columns(given, probs is None))
+        weight, bias = (scores.new_tensor(values) for values in (self.weight, self.bias))
+        _match(scores, len(weight))
+        spread = (scores * weight + bias).softmax(1)
+        return (spread[:, 1] if given.ndim == 1 else spread).to(given.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixScaling:
+    """Mixes the log-probabilities of the classes: softmax(W log p + b).
+
+    Attributes:
+        weight: C rows of C.
+        bias: one for each class.
+    """
+
+    weight: Sequence[Sequence[float]]
+    bias: Sequence[float]
+
+    @classmethod
+    def fit(
+        cls,
+        *,
+        probs: Tensor | None = None,
+        logits: Tensor | None = None,
+        labels: Tensor,
+        penalty: float = 0.0,
+    ) -> MatrixScaling:
+        """Find a matrix and biases of the highest likelihood.
+
+        Args:
+            probs: as for `Temperature.fit`.
+            logits: instead of `probs`.
+            labels: integers.
+            penalty: on the mean square of weights off the diagonal and of biases (ODIR; Kull et al.
+                2019): C² numbers are soon too many for the cases.
+
+        Raises:
+            InputError: an argument does not fit.
+        """
+        if not penalty >= 0.0:
+            raise InputError(f"a penalty is at least 0; got {penalty}")
+        found = cases(probs=probs, logits=logits, labels=labels)
+        scores = _scores(probs, logits, found.probs)
+        classes = scores.shape[1]
+        weight, bias = torch.eye(classes).double(), torch.zeros(classes).double()
+        off = 1.0 - torch.eye(classes).double()
+
+        def loss() -> Tensor:
+            odd = (weight * off).square().sum() / max(1, classes * (classes - 1))
+            fit = _nll(scores @ weight.T + bias, found.labels)
+            return fit + penalty * (odd + bias.square().mean())
+
+        _minimise([weight, bias], loss)
+        return cls(tuple(map(tuple, weight.tolist())), tuple(bias.tolist()))
+
+    def __call__(self, *, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
+        """Calibrated probabilities; see `Temperature.__call__`."""
+        given = _one(probs, logits)
+        scores = _scores(probs, logits, _columns(given, probs is None))
+        weight, bias = scores.new_tensor(self.weight), scores.new_tensor(self.bias)
+        _match(scores, len(weight))
+        spread = (scores @ weight.T + bias).softmax(1)
+        return (spread[:, 1] if given.ndim == 1 else spread).to(given.dtype)
+
+
+def _one(probs: Tensor | None, logits: Tensor | None) -> Tensor:
+    given = logits if probs is None else probs
+    if given is None or (probs is not None and logits is not None):
+        raise InputError("pass either probs=… or logits=…: values do not tell them apart")
+    if given.ndim not in (1, 2):
+        raise InputError(f"expected [N, C] of classes, or [N] of yes; got {list(given.shape)}")
+    return given
+
+
+def _columns(given: Tensor, logits: bool) -> Tensor:
+    """Two columns of no and yes where there is no axis of classes, float64."""
+    wide = given.detach().double()
+    if given.ndim == 2:
+        return wide.softmax(1) if logits else wide
+    yes = wide.sigmoid() if logits else wide
+    return torch.stack((1.0 - yes, yes), 1)
+
+
+def _scores(probs: Tensor | None, logits: Tensor | None, columns: Tensor) -> Tensor:
+    """Log-probabilities up to a constant, float64 `[N, C]`; logits as they are."""
+    if probs is None and logits is not None:
+        wide = logits.detach().double()
+        return wide if wide.ndim == 2 else torch.stack((torch.zeros_like(wide), wide), 1)
+    return columns.clamp_min(_LEAST).log()
+
+
+def _nll(scores: Tensor, labels: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(scores, labels)
+
+
+def _temperature(loss: Callable[[Tensor], Tensor]) -> float:
+    """The temperature whose inverse's logarithm makes the loss least."""
+    log_inverse = torch.zeros((), dtype=torch.float64)
+    _minimise([log_inverse], lambda: loss(log_inverse))
+    value = math.exp(-float(log_inverse))
+    least = float(loss(log_inverse))
+    beside = [float(loss(log_inverse + step)) for step in (-math.log(2.0), math.log(2.0))]
+    if not least < min(beside):
+        raise InputError(
+            f"no temperature is best: the likelihood still rises beyond {value:.3g}. It needs "
+            "predictions that are sometimes wrong, and better than chance"
+        )
+    return value
+
+
+def _minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> None:
+    """LBFGS in place."""
+    with torch.enable_grad():
+        for parameter in parameters:
+            parameter.requires_grad_()
+        optimiser = torch.optim.LBFGS(
+            parameters,
+            max_iter=_STEPS,
+            tolerance_grad=1e-9,
+            tolerance_change=1e-12,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> Tensor:
+            optimiser.zero_grad()
+            value = loss()
+            value.backward()
+            return value
+
+        optimiser.step(closure)
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+
+def _samples(logits: Tensor) -> Tensor:
+    if logits.ndim != 3 or not logits.is_floating_point() or len(logits) == 0:
+        raise InputError(f"expected logits of samples [S, N, C]; got {list(logits.shape)}")
+    return logits.detach().double()
+
+
+def _match(scores: Tensor, classes: int) -> None:
+    if scores.shape[1] != classes:
+        raise InputError(f"fitted on {classes} classes; got {scores.shape[1]}")
