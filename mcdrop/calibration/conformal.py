@@ -59,7 +59,9 @@ class ConformalSets:
       hard cases are covered as well as easy ones;
     - `"raps"`: the same, where each class from a rank on adds a penalty (Angelopoulos et al. 2021).
 
-    The most probable class is always in the set: an empty set would tell nothing.
+    The most probable class is always in the set, as an empty one would tell nothing: a model that
+    is right more often than was asked for is then covered as often as it is right. With
+    `allow_empty` coverage is what was asked for, by sets without any class.
 
     Attributes:
         threshold: of the score; infinite for sets of all classes.
@@ -67,6 +69,7 @@ class ConformalSets:
         score: which one.
         penalty: of `"raps"`, for each class from `rank` on.
         rank: how many classes are free of it.
+        allow_empty: whether a set may hold nothing.
 
     Example:
         >>> probs = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]])
@@ -80,6 +83,7 @@ class ConformalSets:
     score: SetScore = "thr"
     penalty: float = 0.0
     rank: int = 0
+    allow_empty: bool = False
 
     @classmethod
     def fit(
@@ -91,6 +95,7 @@ class ConformalSets:
         score: SetScore = "thr",
         penalty: float = 0.01,
         rank: int = 5,
+        allow_empty: bool = False,
     ) -> ConformalSets:
         """Find the threshold on held-out cases.
 
@@ -101,6 +106,7 @@ class ConformalSets:
             score: `"thr"`, `"aps"` or `"raps"`.
             penalty: of `"raps"`.
             rank: of `"raps"`.
+            allow_empty: whether a set may hold nothing.
 
         Raises:
             InputError: an argument does not fit.
@@ -114,7 +120,8 @@ class ConformalSets:
             raise InputError(f"penalty and rank are at least 0; got {penalty} and {rank}")
         scores = _set_scores(found.probs, score, penalty, rank)
         right = scores.gather(1, found.labels[:, None])[:, 0]
-        return cls(conformal_threshold(right, level), level, score, penalty, rank)
+        threshold = conformal_threshold(right, level)
+        return cls(threshold, level, score, penalty, rank, allow_empty)
 
     def __call__(self, probs: Tensor) -> Tensor:
         """Which classes are in each set, bool `[N, C]`.
@@ -126,6 +133,8 @@ class ConformalSets:
             raise InputError(f"expected probabilities [N, C]; got {list(probs.shape)}")
         wide = probs.detach().double()
         held = _set_scores(wide, self.score, self.penalty, self.rank) <= self.threshold
+        if self.allow_empty:
+            return held
         return held.scatter(1, wide.argmax(1, keepdim=True), value=True)
 
 

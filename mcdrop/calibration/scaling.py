@@ -16,6 +16,8 @@ from mcdrop.errors import InputError
 from mcdrop.metrics.functional.cases import cases
 
 _STEPS = 200
+# Logarithms of the temperatures that are tried, how many first, and how close is close enough.
+_FARTHEST, _PLACES, _CLOSE = 5.0, 40, 1e-7
 # Of a probability that is exactly 0, whose logarithm no scaling could move.
 _LEAST = 1e-30
 
@@ -86,7 +88,8 @@ class SampleTemperature:
     their logits, and is read at another temperature.
 
     Attributes:
-        temperature: above 1 where the samples were too sure.
+        temperature: above 1 where the samples were too sure. Towards 0 what is left is the share of
+            samples that vote for a class: no sharper average can be had.
     """
 
     temperature: float
@@ -110,7 +113,7 @@ class SampleTemperature:
             picked = logs.gather(1, labels[:, None].long())
             return math.log(len(samples)) - picked.mean()
 
-        return cls(_temperature(loss))
+        return cls(_temperature(loss, votes=True))
 
     def __call__(self, *, logits: Tensor) -> Tensor:
         """Calibrated mean probabilities, `[N, C]`.
@@ -246,19 +249,43 @@ def _nll(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(scores, labels)
 
 
-def _temperature(loss: Callable[[Tensor], Tensor]) -> float:
-    """The temperature whose inverse's logarithm makes the loss least."""
-    log_inverse = torch.zeros((), dtype=torch.float64)
-    _minimise([log_inverse], lambda: loss(log_inverse))
-    value = math.exp(-float(log_inverse))
-    least = float(loss(log_inverse))
-    beside = [float(loss(log_inverse + step)) for step in (-math.log(2.0), math.log(2.0))]
-    if not least < min(beside):
+def _temperature(loss: Callable[[Tensor], Tensor], *, votes: bool = False) -> float:
+    """The temperature that makes the loss least, as a function of its inverse's logarithm.
+
+    Towards 0 each sample is left with a vote, so that inside of an average the lowest temperature
+    can be best (`votes`); outside of it nothing but certainty is left, and it never should.
+
+    A grid first, then a golden section: inside of an average the loss has more than one hollow, and
+    flat ends where a gradient leads nowhere.
+    """
+
+    def at(place: float) -> float:
+        return float(loss(torch.tensor(place, dtype=torch.float64)))
+
+    grid = [-_FARTHEST + step * 2.0 * _FARTHEST / _PLACES for step in range(_PLACES + 1)]
+    losses = [at(place) for place in grid]
+    best = min(range(len(grid)), key=losses.__getitem__)
+    if votes and losses[-1] <= losses[best]:
+        return math.exp(-_FARTHEST)
+    if min(losses[0], losses[-1]) <= losses[best]:
         raise InputError(
-            f"no temperature is best: the likelihood still rises beyond {value:.3g}. It needs "
-            "predictions that are sometimes wrong, and better than chance"
+            f"no temperature between {math.exp(-_FARTHEST):.2g} and {math.exp(_FARTHEST):.2g} is "
+            "best: it needs predictions that are sometimes wrong, and better than chance"
         )
-    return value
+    low, high = grid[best - 1], grid[best + 1]
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    at_left, at_right = at(left), at(right)
+    while high - low > _CLOSE:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - golden * (high - low)
+            at_left = at(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + golden * (high - low)
+            at_right = at(right)
+    return math.exp(-(low + high) / 2.0)
 
 
 def _minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> None:
