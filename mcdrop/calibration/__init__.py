@@ -4,6 +4,7 @@
 one.
 """
 
+from mcdrop.calibration.abstention import Abstention
 from mcdrop.calibration.binning import HistogramBinning, IsotonicCalibration
 from mcdrop.calibration.conformal import (
     ConformalIntervals,
@@ -20,6 +21,7 @@ from mcdrop.calibration.scaling import (
 )
 
 __all__ = [
+    "Abstention",
     "ConformalIntervals",
     "ConformalQuantiles",
     "ConformalSets",
