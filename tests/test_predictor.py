@@ -204,8 +204,10 @@ def test_the_public_names_are_these() -> None:
             "Site",
             "__version__",
             "audit",
+            "calibration",
             "capture",
             "load",
+            "metrics",
             "tasks",
         ]
     )

@@ -40,7 +40,7 @@ class HistogramBinning:
             InputError: an argument does not fit.
         """
         curve = classwise_curves(cases(probs=probs, labels=labels), bins)
-        middle = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
+        middle = (torch.arange(bins, device=probs.device).double() + 0.5) / bins
         found = torch.where(curve.count > 0, curve.accuracy, middle)
         return cls(tuple(map(tuple, found.tolist())))
 
@@ -83,7 +83,7 @@ class IsotonicCalibration:
         knots = []
         for place in range(found.probs.shape[1]):
             fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(
-                found.probs[:, place].numpy(), found.one_hot[:, place].numpy()
+                found.probs[:, place].cpu().numpy(), found.one_hot[:, place].cpu().numpy()
             )
             knots.append(
                 (tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))

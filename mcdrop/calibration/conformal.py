@@ -113,6 +113,11 @@ class ConformalSets:
         """
         if score not in ("thr", "aps", "raps"):
             raise InputError(f"score must be 'thr', 'aps' or 'raps'; got {score!r}")
+        if probs.ndim != 2 or labels.ndim != 1:
+            raise InputError(
+                f"expected probabilities [N, C] and labels [N]; got {list(probs.shape)} and "
+                f"{list(labels.shape)}"
+            )
         found = cases(probs=probs, labels=labels)
         if score != "raps":
             penalty, rank = 0.0, 0
@@ -203,6 +208,10 @@ class ConformalIntervals:
         if (std is not None) != self.scaled:
             wanted = "needs std: it is in units of it" if self.scaled else "takes no std"
             raise InputError(f"this calibrator {wanted}; fit one that does otherwise")
+        if std is not None and not bool((std >= 0).all()):
+            raise InputError("standard deviations must be at least 0")
+        if math.isinf(self.threshold):
+            std = None  # infinity times 0 is no number
         half = self.threshold if std is None else self.threshold * std
         return mean - half, mean + half
 

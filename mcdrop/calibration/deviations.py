@@ -75,7 +75,9 @@ class QuantileRecalibration:
         places = probability_integral_transform(mean, std, target).flatten().sort().values
         ends = places.new_tensor([0.0]), places.new_tensor([1.0])
         known = torch.cat((ends[0], places, ends[1]))  # at levels i / (n + 1)
-        wanted = torch.linspace(0.0, 1.0, _KNOTS, dtype=torch.float64) * (len(known) - 1)
+        wanted = torch.linspace(0.0, 1.0, _KNOTS, dtype=torch.float64, device=known.device) * (
+            len(known) - 1
+        )
         low = wanted.floor().long().clamp_max(len(known) - 2)
         knots = known[low] + (wanted - low) * (known[low + 1] - known[low])
         return cls(tuple(knots.tolist()))

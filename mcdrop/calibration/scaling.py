@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.errors import InputError
-from mcdrop.metrics.functional.cases import cases
+from mcdrop.metrics.functional.cases import Cases, cases
 
 _STEPS = 200
 # Logarithms of the temperatures that are tried, how many first, and how close is close enough.
@@ -56,7 +56,7 @@ class Temperature:
             InputError: an argument does not fit, or no temperature is best: all predictions are
                 right (it would be 0) or no better than chance (infinite).
         """
-        found = cases(probs=probs, logits=logits, labels=labels)
+        found = labelled(probs, logits, labels)
         scores = _scores(probs, logits, found.probs)
 
         def loss(inverse: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class SampleTemperature:
             InputError: an argument does not fit, or no temperature is best.
         """
         samples = _samples(logits)
-        cases(logits=logits[0], labels=labels)  # checks the labels
+        labelled(None, samples[0], labels)
 
         def loss(inverse: Tensor) -> Tensor:
             logs = torch.log_softmax(samples * inverse.exp(), -1).logsumexp(0)
@@ -144,9 +144,9 @@ class VectorScaling:
         cls, *, probs: Tensor | None = None, logits: Tensor | None = None, labels: Tensor
     ) -> VectorScaling:
         """Find weights and biases of the highest likelihood; arguments as for `Temperature.fit`."""
-        found = cases(probs=probs, logits=logits, labels=labels)
+        found = labelled(probs, logits, labels)
         scores = _scores(probs, logits, found.probs)
-        weight, bias = torch.ones(scores.shape[1]).double(), torch.zeros(scores.shape[1]).double()
+        weight, bias = torch.ones_like(scores[0]), torch.zeros_like(scores[0])
         _minimise([weight, bias], lambda: _nll(scores * weight + bias, found.labels))
         return cls(tuple(weight.tolist()), tuple(bias.tolist()))
 
@@ -195,11 +195,11 @@ class MatrixScaling:
         """
         if not penalty >= 0.0:
             raise InputError(f"a penalty is at least 0; got {penalty}")
-        found = cases(probs=probs, logits=logits, labels=labels)
+        found = labelled(probs, logits, labels)
         scores = _scores(probs, logits, found.probs)
         classes = scores.shape[1]
-        weight, bias = torch.eye(classes).double(), torch.zeros(classes).double()
-        off = 1.0 - torch.eye(classes).double()
+        weight, bias = torch.eye(classes).to(scores), torch.zeros_like(scores[0])
+        off = 1.0 - torch.eye(classes).to(scores)
 
         def loss() -> Tensor:
             odd = (weight * off).square().sum() / max(1, classes * (classes - 1))
@@ -217,6 +217,21 @@ class MatrixScaling:
         _match(scores, len(weight))
         spread = (scores @ weight.T + bias).softmax(1)
         return (spread[:, 1] if given.ndim == 1 else spread).to(given.dtype)
+
+
+def labelled(probs: Tensor | None, logits: Tensor | None, labels: Tensor) -> Cases:
+    """Checked cases of a calibrator: of classes or binary, not multilabel.
+
+    Raises:
+        InputError: they are not `[N, C]` or `[N]` with labels `[N]`.
+    """
+    given = _one(probs, logits)
+    if labels.ndim != 1:
+        raise InputError(
+            f"expected labels [N] for [N, C] of classes or [N] of yes; got labels "
+            f"{list(labels.shape)} for {list(given.shape)}. Calibrate each of many labels alone"
+        )
+    return cases(probs=probs, logits=logits, labels=labels)
 
 
 def _one(probs: Tensor | None, logits: Tensor | None) -> Tensor:

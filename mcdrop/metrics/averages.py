@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import torch
@@ -19,8 +20,12 @@ class Average(Metric):
     total: Tensor
     number: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *parameters: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        # a MetricCollection updates one metric for all whose states are equal after a first batch:
+        # sums of different things may be, so each state says what it is of
+        name = zlib.crc32(repr((type(self).__name__, parameters)).encode())
+        self.add_state("kind", torch.tensor(name), dist_reduce_fx="max")
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("number", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -29,8 +34,8 @@ class Average(Metric):
         return self.total / self.number
 
     def _add(self, mean: Tensor, number: int) -> None:
-        self.total += mean * number
-        self.number += number
+        self.total = self.total + mean * number
+        self.number = self.number + number
 
     def set_dtype(self, dst_type: str | torch.dtype) -> Metric:  # noqa: ARG002
         """Sums stay float64."""
@@ -113,7 +118,7 @@ class EnsembleCRPS(Average):
     higher_is_better = False
 
     def __init__(self, *, fair: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(fair, **kwargs)
         self.fair = fair
 
     def update(self, samples: Tensor, target: Tensor) -> None:
@@ -132,7 +137,7 @@ class PinballLoss(Average):
     higher_is_better = False
 
     def __init__(self, level: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(level, **kwargs)
         self.level = densities.inside(level)
 
     def update(self, quantile: Tensor, target: Tensor) -> None:
@@ -151,7 +156,7 @@ class IntervalScore(Average):
     higher_is_better = False
 
     def __init__(self, level: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(level, **kwargs)
         self.level = densities.inside(level)
 
     def update(self, lower: Tensor, upper: Tensor, target: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from mcdrop.errors import InputError
 from mcdrop.metrics.functional import detection, reliability, selective, smooth, spread
 
 
@@ -179,7 +180,15 @@ class _Detection(Collected):
         Args:
             uncertainty: of each input, `[N]`.
             outside: whether it is unlike the training data, bool `[N]`.
+
+        Raises:
+            InputError: the mask is not bool, or of another shape.
         """
+        if outside.dtype != torch.bool or outside.shape != uncertainty.shape:
+            raise InputError(
+                f"expected a bool for each uncertainty {list(uncertainty.shape)}; got "
+                f"{str(outside.dtype).removeprefix('torch.')} {list(outside.shape)}"
+            )
         self._keep(uncertainty[~outside], uncertainty[outside])
 
     def compute(self) -> Tensor:

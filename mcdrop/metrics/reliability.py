@@ -62,9 +62,9 @@ class ReliabilityMetric(Metric):
         return ReliabilityCurve(self.count, self.confidence, self.correct)
 
     def _add(self, curve: ReliabilityCurve) -> None:
-        self.count += curve.count
-        self.confidence += curve.confidence
-        self.correct += curve.correct
+        self.count = self.count + curve.count
+        self.confidence = self.confidence + curve.confidence
+        self.correct = self.correct + curve.correct
 
     def set_dtype(self, dst_type: str | torch.dtype) -> Metric:  # noqa: ARG002
         """Sums stay float64: float32 would lose cases beyond 16 million."""
@@ -184,8 +184,8 @@ class SmoothCalibrationError(Metric):
     ) -> None:
         """Take in a batch; see `ReliabilityMetric.update`."""
         found = cases(probs=probs, logits=logits, labels=labels)
-        self.residuals += smooth.residuals(found.confidence, found.correct)
-        self.number += len(found.labels)
+        self.residuals = self.residuals + smooth.residuals(found.confidence, found.correct)
+        self.number = self.number + len(found.labels)
 
     def compute(self) -> Tensor:
         """A scalar, float64."""

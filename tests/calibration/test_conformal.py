@@ -123,6 +123,14 @@ def test_intervals_that_are_too_wide_are_drawn_in_and_do_not_cross() -> None:
         (lambda: c.conformal_threshold(torch.ones(3), 1.0), "strictly between"),
         (lambda: c.ConformalIntervals(1.0, 0.9)(torch.zeros(1), torch.ones(1)), "takes no std"),
         (lambda: c.ConformalIntervals(1.0, 0.9, scaled=True)(torch.zeros(1)), "needs std"),
+        (
+            lambda: c.ConformalIntervals(1.0, 0.9, scaled=True)(torch.zeros(1), -torch.ones(1)),
+            "at least 0",
+        ),
+        (
+            lambda: c.ConformalSets.fit(probs=torch.tensor([0.5]), labels=torch.tensor([0])),
+            r"\[N, C\] and labels \[N\]",
+        ),
         (lambda: c.ConformalSets(0.5, 0.9)(torch.zeros(3)), r"\[N, C\]; got \[3\]"),
         (
             lambda: c.ConformalSets.fit(

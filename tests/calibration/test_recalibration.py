@@ -208,6 +208,10 @@ def test_what_cannot_be_fitted_is_said() -> None:
         c.Temperature.fit(probs=sure, labels=torch.tensor([1, 0]))
     with pytest.raises(mcdrop.InputError, match=r"samples \[S, N, C\]; got \[2, 2\]"):
         c.SampleTemperature.fit(logits=sure, labels=torch.tensor([0, 1]))
+    many = torch.randint(2, (2, 2))
+    for kind in (c.Temperature, c.VectorScaling, c.MatrixScaling):
+        with pytest.raises(mcdrop.InputError, match=r"expected labels \[N\]"):
+            kind.fit(probs=sure, labels=many)
     with pytest.raises(mcdrop.InputError, match="every prediction is exact"):
         c.DeviationScaling.fit(torch.zeros(2), torch.ones(2), torch.zeros(2))
     with pytest.raises(mcdrop.InputError, match="fitted on 2 classes; got 3"):

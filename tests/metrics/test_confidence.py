@@ -103,6 +103,16 @@ def test_binary_predictions_are_binned_by_their_confidence() -> None:
         torch.testing.assert_close(function(probs=probs, labels=labels), as_classes)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_of_narrow_probabilities_are_computed_wide(dtype: torch.dtype) -> None:
+    probs = torch.tensor([0.0011, 0.00012], dtype=dtype)
+    labels, exact = torch.tensor([0, 0]), probs.double()
+    nll = f.negative_log_likelihood(probs=probs, labels=labels).item()
+    assert nll == pytest.approx(-(1 - exact).log().mean().item(), rel=1e-12)
+    brier = f.brier_score(probs=probs, labels=labels).item()
+    assert brier == pytest.approx(exact.square().mean().item(), rel=1e-12)
+
+
 def test_multilabel_and_pixels_are_cases_of_their_own() -> None:
     probs, labels = torch.rand(6, 3), torch.randint(2, (6, 3))
     flat = f.expected_calibration_error(probs=probs.flatten(), labels=labels.flatten())

@@ -244,6 +244,43 @@ def test_sums_stay_wide_in_a_half_precision_module() -> None:
     assert metric.count.dtype == torch.float64
 
 
+def test_a_collection_keeps_sums_of_different_things_apart() -> None:
+    """After a first batch in which they are equal: torchmetrics takes equal states for one."""
+    kinds = {
+        "nll": metrics.NegativeLogLikelihood,
+        "brier": metrics.BrierScore,
+    }
+    both = MetricCollection({name: kind() for name, kind in kinds.items()})
+    sure, even = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])
+    both.update(probs=sure, labels=torch.tensor([0]))  # both are 0
+    both.update(probs=even, labels=torch.tensor([0]))
+    found = both.compute()
+    assert found["nll"].item() == pytest.approx(0.5 * 0.6931, abs=1e-4)
+    assert found["brier"].item() == 0.25
+    levels = MetricCollection({"low": metrics.PinballLoss(0.1), "high": metrics.PinballLoss(0.9)})
+    levels.update(torch.zeros(2), torch.zeros(2))
+    levels.update(torch.zeros(2), torch.ones(2))
+    found = levels.compute()
+    assert [round(found[name].item(), 3) for name in ("low", "high")] == [0.05, 0.45]
+
+
+def test_inference_mode_can_come_and_go() -> None:
+    metric = metrics.ExpectedCalibrationError()
+    batch = _labelled()
+    with torch.inference_mode():
+        metric.update(**batch)
+    curve = metric.curve
+    metric.update(**batch)
+    assert curve.count.sum() == ROWS
+    assert metric.curve.count.sum() == 2 * ROWS
+
+
+@pytest.mark.parametrize("outside", [torch.tensor([0, 1, 0]), torch.tensor([True, False])])
+def test_a_mask_of_numbers_is_no_mask(outside: Tensor) -> None:
+    with pytest.raises(mcdrop.InputError, match="expected a bool for each"):
+        metrics.DetectionAUROC().update(torch.rand(3), outside)
+
+
 def test_a_collection_takes_them_together() -> None:
     batch = _labelled()
     both = MetricCollection(

@@ -17,7 +17,7 @@ class Cases:
     Attributes:
         probs: `[N, C]`; for two outcomes without a class axis, the two columns of no and yes.
         labels: int64 `[N]`.
-        dtype: what the probabilities were given in.
+        dtype: what the probabilities were given in; float64 for logits.
     """
 
     probs: Tensor
@@ -56,16 +56,16 @@ def cases(*, probs: Tensor | None = None, logits: Tensor | None = None, labels: 
     if labels.is_floating_point() or labels.is_complex():
         raise InputError(f"labels must be integers or booleans; got {_name(labels)}")
     wide = given.detach().to(torch.float64)
+    dtype = torch.float64 if probs is None else given.dtype
     if labels.shape == given.shape:
         yes = torch.sigmoid(wide) if probs is None else wide
-        # rounded as yes is, so that 0.1 and 0.9 are equally sure
-        no = torch.sigmoid(-wide) if probs is None else (1.0 - given.detach()).to(torch.float64)
+        no = torch.sigmoid(-wide) if probs is None else 1.0 - wide
         two = torch.stack((no, yes), -1).reshape(-1, 2)
-        made = Cases(two, labels.reshape(-1).to(torch.int64), given.dtype)
+        made = Cases(two, labels.reshape(-1).to(torch.int64), dtype)
     elif given.ndim > 1 and labels.shape == (given.shape[0], *given.shape[2:]):
         spread = torch.softmax(wide, 1) if probs is None else wide
         flat = spread.movedim(1, -1).reshape(-1, spread.shape[1])
-        made = Cases(flat, labels.reshape(-1).to(torch.int64), given.dtype)
+        made = Cases(flat, labels.reshape(-1).to(torch.int64), dtype)
     else:
         raise InputError(
             "labels must have the shape of the predictions (binary, multilabel), or that shape "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
@@ -49,7 +51,7 @@ def false_positive_rate(inside: Tensor, outside: Tensor, recall: float = 0.95) -
         raise InputError(f"a recall lies above 0 and is at most 1; got {recall}")
     _ranked(inside, outside)
     ordered = outside.detach().double().flatten().sort(descending=True).values
-    needed = min(len(ordered), max(1, int(torch.ceil(torch.tensor(recall * len(ordered) - 1e-9)))))
+    needed = min(len(ordered), max(1, math.ceil(recall * len(ordered) - 1e-9)))
     return (inside.detach().double().flatten() >= ordered[needed - 1]).double().mean()
 
 

@@ -136,7 +136,8 @@ def equal_width(confidence: Tensor, bins: int, dtype: torch.dtype) -> Tensor:
     if bins < 1:
         raise InputError(f"expected at least one bin; got bins={bins}")
     edges = torch.linspace(0.0, 1.0, bins + 1, dtype=torch.float64, device=confidence.device)
-    return torch.bucketize(confidence, edges[1:-1].to(dtype).double(), right=False)
+    rounded = confidence.to(dtype).double()  # 1 - 0.1 too
+    return torch.bucketize(rounded, edges[1:-1].to(dtype).double(), right=False)
 
 
 def _summed(place: Tensor, confidence: Tensor, correct: Tensor, bins: int) -> ReliabilityCurve:

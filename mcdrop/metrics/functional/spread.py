@@ -162,7 +162,7 @@ def uncertainty_calibration_error(
     """
     mean, std, target = gaussians(mean, std, target)
     predicted, squared = _in_order(mean, std, target)
-    bins = _bins(bins, predicted)
+    _bins(bins, predicted)
     low, high = predicted[0], predicted[-1]
     width = (high - low).clamp_min(torch.finfo(low.dtype).tiny)
     place = ((predicted - low) / width * bins).ceil().long().sub(1).clamp(0, bins - 1)
