@@ -189,6 +189,8 @@ class SmoothCalibrationError(Metric):
 
     def compute(self) -> Tensor:
         """A scalar, float64."""
+        if not self.number:
+            return torch.full_like(self.residuals[0], torch.nan)
         return smooth.smoothed(self.residuals, int(self.number))
 
     def set_dtype(self, dst_type: str | torch.dtype) -> Metric:  # noqa: ARG002

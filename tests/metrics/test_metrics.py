@@ -264,6 +264,13 @@ def test_a_collection_keeps_sums_of_different_things_apart() -> None:
     assert [round(found[name].item(), 3) for name in ("low", "high")] == [0.05, 0.45]
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute``")
+@pytest.mark.parametrize("name", ["ece", "mce", "rmsce", "debiased", "smooth", "nll"])
+def test_no_cases_are_not_calibrated(name: str) -> None:
+    kind, _, options, _ = CASES[name]
+    assert kind(**options).compute().isnan()
+
+
 def test_inference_mode_can_come_and_go() -> None:
     metric = metrics.ExpectedCalibrationError()
     batch = _labelled()

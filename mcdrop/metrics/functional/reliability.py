@@ -71,7 +71,8 @@ class ReliabilityCurve:
 
     def maximum_error(self) -> Tensor:
         """MCE, `[...]`: the largest gap."""
-        return self.gap.abs().amax(-1)
+        largest = self.gap.abs().amax(-1)
+        return torch.where(self.count.sum(-1) > 0, largest, torch.nan)
 
     def debiased_error(self, norm: Norm = "l2") -> Tensor:
         """ECE or RMSCE without what chance alone makes of it; see `debiased_calibration_error`."""
@@ -81,7 +82,8 @@ class ReliabilityCurve:
             chance = torch.where(self.count > 1, spread / (self.count - 1), 0.0)
             weighted = self.share * (self.gap.square() - chance)
             # a bin of one case says nothing of its own chance
-            return weighted.where(self.count > 1, 0.0).sum(-1).clamp_min(0.0).sqrt()
+            known = weighted.where(self.count > 1, 0.0).sum(-1).clamp_min(0.0).sqrt()
+            return torch.where(self.count.sum(-1) > 0, known, torch.nan)
         gap, error = self.gap.abs(), (spread / self.count.clamp_min(1.0)).sqrt()
         return (self.share * (2.0 * gap - _folded(gap, error))).sum(-1)
 

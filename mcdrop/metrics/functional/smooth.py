@@ -25,8 +25,12 @@ def smooth_calibration_error(
     .. math:: \mathrm{smECE}_\sigma = \int_0^1 \Big| \tfrac{1}{N} \sum_i K_\sigma(t, f_i)
               (y_i - f_i) \Big| dt, \qquad \mathrm{smECE}_{\sigma^*} = \sigma^*
 
+    f is the confidence of what is predicted and y whether it is right, for binary predictions too;
+    the paper's own binary figure takes P(yes) and the outcome, where errors of the two sides cannot
+    cancel.
+
     Args:
-        probs: probabilities, `[N, C, ...]` of classes (their confidence) or `[N, ...]` of yes.
+        probs: probabilities, `[N, C, ...]` of classes or `[N, ...]` of yes.
         logits: instead of `probs`.
         labels: integers.
 

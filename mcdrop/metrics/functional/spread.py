@@ -96,11 +96,16 @@ class QuantileCalibration:
 
     @property
     def area(self) -> Tensor:
-        """Area between the curve and the diagonal, trapezoids from level 0 to 1."""
+        """Area between the curve, in straight lines, and the diagonal, from level 0 to 1."""
         ends = self.levels.new_tensor([0.0]), self.levels.new_tensor([1.0])
         levels = torch.cat((ends[0], self.levels, ends[1]))
-        gaps = torch.cat((ends[0], (self.observed - self.levels).abs(), ends[0]))
-        return torch.trapezoid(gaps, levels)
+        gaps = torch.cat((ends[0], self.observed - self.levels, ends[0]))
+        left, right = gaps[:-1], gaps[1:]
+        total = left.abs() + right.abs()
+        # where the line crosses the diagonal, two triangles and not a trapezoid
+        crossing = (left.square() + right.square()) / (2.0 * total.clamp_min(1e-300))
+        areas = torch.where(left * right < 0, crossing, total / 2.0)
+        return (areas * levels.diff()).sum()
 
 
 def quantile_calibration(
