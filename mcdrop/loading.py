@@ -9,6 +9,7 @@ import torch
 
 from mcdrop.engine import EngineName, Precision
 from mcdrop.errors import ArtifactError, NoStochasticSiteError
+from mcdrop.extras import read_calibration, read_evaluation
 from mcdrop.predictor import MCDropout
 from mcdrop.program import artifact
 from mcdrop.program.device import resolve_device
@@ -26,7 +27,7 @@ def load(
     analytic_head: bool = False,
     precision: Precision = "float32",
 ) -> MCDropout:
-    """Load an artifact. Nothing in the folder is executed.
+    """Load an artifact with its calibration. Nothing in the folder is executed.
 
     Args:
         path: the artifact's folder.
@@ -58,4 +59,6 @@ def load(
     except NoStochasticSiteError as error:
         raise ArtifactError(f"{path} holds a model without stochastic sites: {error}") from error
     mc.manifest = manifest
+    mc.calibration = read_calibration(Path(path), manifest)
+    mc.evaluation = read_evaluation(Path(path), manifest)
     return mc

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop.arguments import integer, one_of, positive
+from mcdrop.calibration.fitting import Conformal, Method, choose, fit_calibration
+from mcdrop.calibration.record import Calibration
 from mcdrop.capture.example import Ranges
 from mcdrop.engine import (
     EagerEngine,
@@ -23,23 +26,22 @@ from mcdrop.engine import (
     Sampler,
     Source,
     check_precision,
-    require_variance,
 )
 from mcdrop.errors import InputError
 from mcdrop.estimate import estimator
-from mcdrop.exact import CLOSED_FORM, closed_form, switched_off
-from mcdrop.opening import open_eager, open_program
-from mcdrop.prediction import Prediction, joined
+from mcdrop.evaluation.document import Evaluation
+from mcdrop.exact import CLOSED_FORM, switched_off
+from mcdrop.extras import write_extras
+from mcdrop.opening import open_model
+from mcdrop.prediction import Prediction
 from mcdrop.program import Manifest, Program, TensorSpec, artifact
-from mcdrop.program.analytic import analytic_head as without_last_sites
 from mcdrop.program.device import resolve_device
 from mcdrop.program.manifest import Defaults
 from mcdrop.program.schema import Inputs, checked, lookup_errors
 from mcdrop.sampling import BLOCK, Masks, Sampling
-from mcdrop.summary import Summary, first_look
-from mcdrop.tasks import AnyTask, Regression, Task, check_outputs, entries, resolve
+from mcdrop.summary import Progress, Summary, first_look, partials, summarised
+from mcdrop.tasks import AnyTask, Task, resolve
 
-Progress = Callable[[int, int], None]
 _DEFAULTS = Defaults()
 MOST_SAMPLES = 1024  # where a tolerance decides, and the caller named no limit
 
@@ -109,57 +111,24 @@ class MCDropout:
         self.device = resolve_device(device)
         check_precision(precision, self.device)
         self.manifest: Manifest | None = None
-        self._eager: EagerEngine | None = None
-        self._program: Program | None = None
-        self._head: Program | None = None
-        self._closed: Callable[[Mapping[str, Tensor], int], Prediction] | None = None
+        self.evaluation: Evaluation | None = None  # as loaded; of the calibrated model
+        self._calibration: Calibration | None = None
         self._closed_plan = Plan(1, CLOSED_FORM, CLOSED_FORM)
-        if analytic_head and (engine == "eager" or not isinstance(self.task, Regression)):
-            raise InputError(
-                "analytic_head takes a program (not engine='eager') and task='regression', which "
-                "is affine in the model's output; a softmax or a log-variance is not. For the "
-                "moments of logits, take task='regression' on their entry"
-            )
-        if engine == "eager":
-            if precision != "float32":
-                raise InputError("engine='eager' computes as the module does; leave precision out")
-            if sites is not None:
-                raise InputError('engine="eager" samples every site; sites cannot be selected')
-            self._eager = open_eager(
-                model, example_inputs, dynamic_axes, self.task, masks, sampling
-            )
-            self._source: Source = self._eager
-            self.inputs: tuple[TensorSpec, ...] = self._eager.inputs
-            return
-        program, example = open_program(model, example_inputs, sites, dynamic_axes)
-        names = entries(self.task, [spec.name for spec in program.outputs])
-        program = program.select(*names).to(self.device)
-        check_outputs(self.task, [spec.shape for spec in program.outputs])
-        program.require_rows()
-        program.require_sites()
-        if example is not None:
-            require_variance(program, checked(program.inputs, example.tensors, self.device))
-        self._program = program
-        self.inputs = program.inputs
-
-        def planner(program: Program) -> Planner:
-            return Planner(
-                program,
-                engine=engine,
-                masks=masks,
-                sampling=sampling,
-                memory_budget=memory_budget,
-                precision=precision,
-            )
-
-        self._source = self._sampled = planner(program)
-        if analytic_head:
-            self._head = without_last_sites(program)
-            if self._head.active:
-                self._source = planner(self._head)
-            else:
-                assert isinstance(self.task, Regression)
-                self._closed = partial(closed_form, self._head, self.task)
+        self._opened = open_model(
+            model,
+            example_inputs,
+            task=self.task,
+            masks=masks,
+            sampling=sampling,
+            engine=engine,
+            device=self.device,
+            memory_budget=memory_budget,
+            sites=sites,
+            dynamic_axes=dynamic_axes,
+            analytic_head=analytic_head,
+            precision=precision,
+        )
+        self.inputs: tuple[TensorSpec, ...] = self._opened.inputs
 
     @property
     def program(self) -> Program:
@@ -168,14 +137,15 @@ class MCDropout:
         Raises:
             InputError: the eager engine has none.
         """
-        if self._program is None:
+        if self._opened.program is None:
             raise InputError('engine="eager" runs the module itself; there is no program')
-        return self._program
+        return self._opened.program
 
     @property
     def engine(self) -> str:
         """Name of the engine in use; `"closed form"` where an analytic head leaves no sampling."""
-        return CLOSED_FORM.engine if self._closed is not None else self._source.name
+        opened = self._opened
+        return CLOSED_FORM.engine if opened.closed is not None else opened.source.name
 
     @property
     def plan(self) -> Plan:
@@ -184,11 +154,77 @@ class MCDropout:
         Raises:
             InputError: the eager engine has no plan.
         """
-        if not isinstance(self._source, Planner):
+        source = self._opened.source
+        if not isinstance(source, Planner):
             raise InputError('engine="eager" runs the module itself, one sample at a time')
-        if self._closed is not None:
-            return self._closed_plan
-        return self._source.latest
+        return source.latest if self._opened.closed is None else self._closed_plan
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What `predict` applies; `None` for none. Set it, or let `calibrate` fit it.
+
+        Raises:
+            InputError: it was fitted for another task.
+        """
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration | None) -> None:
+        if calibration is not None and calibration.task != self.task:
+            raise InputError(
+                f"the calibration was fitted for {calibration.task!r}; the model's task is "
+                f"{self.task!r}"
+            )
+        self._calibration = calibration
+
+    def calibrate(
+        self,
+        x: Inputs,
+        targets: Tensor,
+        *,
+        method: Method = "auto",
+        conformal: Conformal = "auto",
+        level: float = 0.9,
+        samples: int | None = None,
+        seed: int | None = None,
+        source: str = "",
+    ) -> Calibration:
+        """Fit calibrators on held-out rows; `predict` and `save` use them from then on.
+
+        Args:
+            x: rows that the model was not trained on, as for `predict`.
+            targets: their labels or numbers, `[B, ...]`.
+            method: `"sample_temperature"` (inside of the average over samples), `"temperature"`
+                (outside), `"vector"`, `"matrix"`, `"histogram"`, `"isotonic"`; `"deviation"` and
+                `"quantiles"` for numbers; `"none"`. The first of its kind by default.
+            conformal: score of sets, `"thr"`, `"aps"`, `"raps"`; of intervals, `"scaled"` (in
+                predicted standard deviations), `"absolute"`, `"cqr"`; `"none"`. By default the
+                first of its kind. Sets and `"cqr"` take half of the rows for themselves.
+            level: of `"cqr"`; the others serve every level.
+            samples: as for `predict`.
+            seed: as for `predict`.
+            source: where the rows are from, for people.
+
+        Raises:
+            InputError: an argument does not fit, or nothing can be fitted on these rows.
+        """
+        method, conformal = choose(self.task, method, conformal)
+        bare = copy.copy(self)
+        bare.calibration = None
+        prediction, raw = bare.predict(x, samples=samples, seed=seed), None
+        if method == "sample_temperature":
+            raw = self.sample(x, samples=int(prediction.samples[0]), seed=seed)
+        self.calibration = fit_calibration(
+            self.task,
+            prediction,
+            targets,
+            method=method,
+            conformal=conformal,
+            level=level,
+            raw=raw,
+            source=source,
+        )
+        return self.calibration
 
     def predict(
         self,
@@ -224,22 +260,9 @@ class MCDropout:
             InputError: an input does not fit the model.
         """
         job = self._job(x, samples, seed, tolerance, first_row)
-        if self._closed is not None:
-            return self._closed(job.inputs, job.plan.rows)
-        parts = []
-        for rows in job.row_chunks():
-
-            def report(done: int, rows: range = rows) -> None:
-                if progress is not None:
-                    progress(rows.start * job.samples + len(rows) * done, job.rows * job.samples)
-
-            summary = self._summary(job, rows)
-            summary.extend(0, job.samples, report)
-            if summary.finished:
-                report(job.samples)
-            parts.append(summary.prediction())
-            del summary  # or its trunk would be held while the next one is made
-        return joined(parts)
+        if self._opened.closed is not None:
+            return self._calibrated(self._opened.closed(job.inputs, job.plan.rows))
+        return self._calibrated(summarised(job, self._summary, progress))
 
     def stream(
         self,
@@ -263,20 +286,9 @@ class MCDropout:
             InputError: an input does not fit the model.
         """
         job = self._job(x, samples, seed, tolerance, first_row)
-        if self._closed is not None:
-            return iter([self._closed(job.inputs, job.plan.rows)])
-        return self._partials(job)
-
-    def _partials(self, job: Job) -> Iterator[Prediction]:
-        summaries = [self._summary(job, rows) for rows in job.row_chunks()]
-        for start in range(0, job.samples, BLOCK):
-            for summary in summaries:
-                summary.extend(start, min(start + BLOCK, job.samples))
-                if len(summaries) > 1:
-                    summary.release()  # or memory would grow with the rows
-            yield joined([summary.prediction() for summary in summaries])
-            if all(summary.finished for summary in summaries):
-                return
+        if self._opened.closed is not None:
+            return iter([self._calibrated(self._opened.closed(job.inputs, job.plan.rows))])
+        return map(self._calibrated, partials(job, self._summary))
 
     def sample(
         self, x: Inputs, *, samples: int = 10, seed: int | None = None, first_row: int = 0
@@ -292,7 +304,7 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        source = self._eager or self._sampled  # not of an analytic head, which has no samples
+        source = self._opened.plain  # not of an analytic head, which has no samples
         job = self._job(x, samples, seed, None, first_row, source)
         columns = []
         for rows in job.row_chunks():
@@ -307,11 +319,12 @@ class MCDropout:
         Raises:
             InputError: an input does not fit the model.
         """
-        inputs = checked(self.inputs, x, self.device)
-        if self._eager is None:
-            return switched_off(self.program, inputs, self._sampled.fitting_rows(inputs))[0]
+        inputs, plain = checked(self.inputs, x, self.device), self._opened.plain
+        if isinstance(plain, Planner):
+            return switched_off(self.program, inputs, plain.fitting_rows(inputs))[0]
+        assert isinstance(plain, EagerEngine)
         with torch.no_grad(), lookup_errors():
-            return self._eager.deterministic(inputs)[0]
+            return plain.deterministic(inputs)[0]
 
     def save(
         self,
@@ -325,9 +338,12 @@ class MCDropout:
         provenance: Mapping[str, str] | None = None,
         samples: int = _DEFAULTS.samples,
         seed: int = 0,
+        evaluation: Evaluation | None = None,
         overwrite: bool = False,
     ) -> Path:
         """Write an artifact: a folder of data that `load` and the server read.
+
+        The `calibration` goes with it.
 
         Args:
             path: the folder to make, by convention `models/<name>/<version>`.
@@ -339,6 +355,7 @@ class MCDropout:
             provenance: how the model was made; versions and date are added.
             samples: default number of samples.
             seed: default seed.
+            evaluation: how good its predictions are; the server tells it.
             overwrite: replace an artifact that is already there.
 
         Returns:
@@ -359,7 +376,8 @@ class MCDropout:
             metrics=metrics,
             provenance=provenance,
         )
-        return artifact.save(Path(path), self.program, manifest, overwrite=overwrite)
+        extras = write_extras(self._calibration, evaluation)
+        return artifact.save(Path(path), self.program, manifest, extras=extras, overwrite=overwrite)
 
     def _job(
         self,
@@ -378,24 +396,32 @@ class MCDropout:
         seed = integer("seed", defaults.seed if seed is None else seed, 0)
         first_row = integer("first_row", first_row, 0, 2**32 - 1)
         inputs = checked(self.inputs, x, self.device)
-        if source is None and self._closed is not None:
-            rows = self._sampled.fitting_rows(inputs)
+        if source is None and self._opened.closed is not None:
+            assert isinstance(self._opened.plain, Planner)
+            rows = self._opened.plain.fitting_rows(inputs)
             plan = self._closed_plan = Plan(rows, CLOSED_FORM, CLOSED_FORM)
         else:
-            plan = (source or self._source).plan(inputs, samples, seed)
+            plan = (source or self._opened.source).plan(inputs, samples, seed)
         return Job(inputs, samples, seed, first_row, plan, tolerance)
 
     @cached_property
     def _first_look(self) -> int:
         """After how many samples a tolerance is looked at first."""
-        sites = self._eager.sites if self._eager else (self._head or self.program).active
-        return first_look([site.law for site in sites])
+        return first_look(self._opened.laws)
+
+    def _calibrated(self, prediction: Prediction) -> Prediction:
+        return prediction if self._calibration is None else self._calibration.apply(prediction)
 
     def _summary(self, job: Job, rows: range) -> Summary:
-        block = BLOCK if self.sampling == "balanced" else 1
-        estimate = estimator(self.task, block, analytic=self._head is not None)
+        estimate = estimator(
+            self.task,
+            BLOCK if self.sampling == "balanced" else 1,
+            analytic=self._opened.analytic,
+            temperature=1.0 if self._calibration is None else self._calibration.temperature,
+        )
 
         def open_rows(some: Sequence[int]) -> Sampler:
-            return self._source.open(job.plan, job.part(some), job.seed, job.numbers(some))
+            source = self._opened.source
+            return source.open(job.plan, job.part(some), job.seed, job.numbers(some))
 
         return Summary(rows, estimate, open_rows, job.tolerance, self._first_look)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from mcdrop.engine import Sampler
+from mcdrop.engine import Job, Sampler
 from mcdrop.estimate import Estimator
 from mcdrop.prediction import Prediction, joined
 from mcdrop.program.site import Law
@@ -20,6 +20,7 @@ MIN_BLOCKS = 4  # fewer block means do not tell their own spread
 _LEAVING = 0.25
 
 Open = Callable[[list[int]], Sampler]
+Progress = Callable[[int, int], None]
 
 
 def first_look(laws: Iterable[Law]) -> int:
@@ -149,3 +150,42 @@ class Summary:
         self._done.append((rows, settled))
         self._active = [row for row, flag in zip(self._active, flags, strict=True) if not flag]
         self._estimate.keep(torch.nonzero(~done).flatten().to(errors.device))
+
+
+def summarised(
+    job: Job, new: Callable[[Job, range], Summary], progress: Progress | None = None
+) -> Prediction:
+    """Predict every row, as many at a time as the plan has.
+
+    Args:
+        job: what to predict.
+        new: an empty summary of some of its rows.
+        progress: told (done, total) in row-samples after each chunk.
+    """
+    parts = []
+    for rows in job.row_chunks():
+
+        def report(done: int, rows: range = rows) -> None:
+            if progress is not None:
+                progress(rows.start * job.samples + len(rows) * done, job.rows * job.samples)
+
+        summary = new(job, rows)
+        summary.extend(0, job.samples, report)
+        if summary.finished:
+            report(job.samples)
+        parts.append(summary.prediction())
+        del summary  # or its trunk would be held while the next one is made
+    return joined(parts)
+
+
+def partials(job: Job, new: Callable[[Job, range], Summary]) -> Iterator[Prediction]:
+    """A prediction of every row after each block of samples; arguments as for `summarised`."""
+    summaries = [new(job, rows) for rows in job.row_chunks()]
+    for start in range(0, job.samples, BLOCK):
+        for summary in summaries:
+            summary.extend(start, min(start + BLOCK, job.samples))
+            if len(summaries) > 1:
+                summary.release()  # or memory would grow with the rows
+        yield joined([summary.prediction() for summary in summaries])
+        if all(summary.finished for summary in summaries):
+            return

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from torch import Tensor
 
-from mcdrop.prediction import RegressionPrediction
+from mcdrop.calibration import Abstention, Calibration
 from mcdrop.predictor import MOST_SAMPLES
 from service.errors import InvalidRequestError
 from service.registry import Loaded, Registry
 from service.scheduler import Scheduler, Timed
 from service.settings import Settings
+from service.tensors import from_nested
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +51,8 @@ class Query:
     samples: int
     seed: int
     interval: float | None = None
+    sets: float | None = None
+    abstain_above: float | None = None
     tolerance: float | None = None
 
 
@@ -64,6 +70,24 @@ def check_inputs(loaded: Loaded, names: list[str]) -> None:
         )
 
 
+def from_rows(loaded: Loaded, inputs: list[Any] | dict[str, list[Any]]) -> dict[str, Tensor]:
+    """Turn the native API's nested lists into tensors by input name.
+
+    Raises:
+        InvalidRequestError: they do not fit the model.
+    """
+    specs = {spec.name: spec for spec in loaded.manifest.inputs}
+    if isinstance(inputs, list):
+        if len(specs) > 1:
+            names = ", ".join(map(repr, specs))
+            raise InvalidRequestError(
+                f"model {loaded.name!r} has the inputs {names}: send an object with a list for each"
+            )
+        inputs = {next(iter(specs)): inputs}
+    check_inputs(loaded, list(inputs))
+    return {name: from_nested(inputs[name], spec) for name, spec in specs.items()}
+
+
 def make_query(
     run: Runtime,
     loaded: Loaded,
@@ -72,6 +96,8 @@ def make_query(
     samples: int | None,
     seed: int | None,
     interval: float | None = None,
+    sets: float | None = None,
+    abstain_above: float | None = None,
     tolerance: float | None = None,
 ) -> Query:
     """Fill in the model's defaults and hold the question against the server's limits.
@@ -100,25 +126,40 @@ def make_query(
             "ask for fewer, or raise MCDROP_MAX_SAMPLES"
         )
     seed = defaults.seed if seed is None else seed
-    return Query(inputs, samples, seed, interval, tolerance)
+    return Query(inputs, samples, seed, interval, sets, abstain_above, tolerance)
 
 
 async def infer(
     request: Request, run: Runtime, loaded: Loaded, query: Query
 ) -> Timed[dict[str, Array]]:
-    """Queue a question and wait for its answer; a caller who goes frees the queue and the device.
+    """Queue a question and wait for its answer.
 
     Returns:
-        The prediction's fields as C-contiguous arrays (with an interval also `lower` and `upper`).
+        The prediction's fields as C-contiguous arrays; where asked for also `lower` and `upper`,
+        `set` (one for each class) and `abstain`.
 
     Raises:
         ClientDisconnect: the caller went away.
         QueueFullError: too many requests are waiting.
         InputError: the library refused the input.
     """
+    return await answered(request, run, partial(_compute, loaded, query))
+
+
+async def answered(request: Request, run: Runtime, compute: Callable[[Event], T]) -> Timed[T]:
+    """Queue work and wait for it; a caller who goes frees the queue and the device.
+
+    Args:
+        request: whose caller may go.
+        run: with the queue.
+        compute: called on the device's thread, with an event that is set when the caller has gone.
+
+    Raises:
+        ClientDisconnect: the caller went away.
+        QueueFullError: too many requests are waiting.
+    """
     abandoned = Event()
-    work = partial(_compute, loaded, query, abandoned)
-    answer = asyncio.ensure_future(run.scheduler.run(work))
+    answer = asyncio.ensure_future(run.scheduler.run(partial(compute, abandoned)))
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,8 +190,13 @@ def _compute(loaded: Loaded, query: Query, abandoned: Event) -> dict[str, Array]
         x, samples=query.samples, seed=query.seed, tolerance=query.tolerance, progress=check
     )
     fields = prediction.fields()
+    calibration = predictor.calibration or Calibration(predictor.task)
     if query.interval is not None:
-        assert isinstance(prediction, RegressionPrediction)
-        fields["lower"], fields["upper"] = prediction.interval(query.interval)
+        fields["lower"], fields["upper"] = calibration.interval(prediction, query.interval)
+    if query.sets is not None:
+        fields["set"] = calibration.conformal_sets(prediction, query.sets)
+    if query.abstain_above is not None:
+        policy = Abstention(query.abstain_above, math.nan)
+        fields["abstain"] = policy(calibration.uncertainty(prediction))
     # the copy to the host waits for the device, so that the time measured is the whole of it
     return {name: np.ascontiguousarray(field.cpu().numpy()) for name, field in fields.items()}

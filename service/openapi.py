@@ -13,7 +13,8 @@ DESCRIPTION = """
 Predictions with uncertainty from models with Monte Carlo dropout.
 
 **Native API** (`/v1`): `GET /v1/models` says what is served, `POST /v1/models/{model}/predict`
-predicts. Errors are [problem+json](https://www.rfc-editor.org/rfc/rfc9457).
+predicts, with conformal sets and intervals where the model was calibrated;
+`GET /v1/models/{model}/calibration` says how good that is. Errors are [problem+json](https://www.rfc-editor.org/rfc/rfc9457).
 
 **Open Inference Protocol v2** (`/v2`): for clients such as `tritonclient[http]`, in JSON, with
 the parameters `mc_samples` and `mc_seed`. Errors are `{"error": text}`.
@@ -23,6 +24,7 @@ Entropies are in nats, variances in squared units of the output.
 
 TAGS: list[dict[str, Any]] = [
     {"name": "predict", "description": "Predictions with uncertainty."},
+    {"name": "calibration", "description": "How good the predictions are."},
     {"name": "models", "description": "What is served: inputs, outputs, sites, metrics, state."},
     {"name": "open inference protocol", "description": "Version 2, REST, JSON tensors."},
     {"name": "health", "description": "For probes and load balancers."},

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from mcdrop.evaluation import Evaluation
 from mcdrop.program.manifest import Defaults, DType, SiteSpec, TensorSpec
 from mcdrop.tasks import AnyTask
 from service.fields import Shape
@@ -64,8 +65,27 @@ class PredictRequest(BaseModel):
         Field(
             gt=0,
             lt=1,
-            description="Regression only: the fields `lower` and `upper`, the central interval "
-            "that holds this share of the predictive distribution.",
+            description="Regression only: the fields `lower` and `upper`, an interval that holds "
+            "the truth with this probability. Conformal where the model was calibrated so "
+            "(`GET …/calibration` tells), else of the predictive distribution.",
+        ),
+    ] = None
+    sets: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="Classes of a calibrated model only: the field `set`, the classes of a "
+            "conformal set that holds the right one with this probability.",
+        ),
+    ] = None
+    abstain_above: Annotated[
+        float | None,
+        Field(
+            allow_inf_nan=False,
+            description="The field `abstain`: whether the entropy in nats (regression: the "
+            "predictive standard deviation) is above this. `abstention` in the answer says what "
+            "share of held-out cases would be answered, and at what risk.",
         ),
     ] = None
     outputs: Annotated[
@@ -84,7 +104,6 @@ class PredictRequest(BaseModel):
             "use, if absent 1024 or the server's limit; the answer's `samples` says what it did.",
         ),
     ] = None
-    abstain_above: NotYet = None
     deadline_ms: NotYet = None
 
 
@@ -114,6 +133,19 @@ class Timing(BaseModel):
     compute_ms: float = Field(description="On the device.")
 
 
+class AbstentionNote(BaseModel):
+    """What not answering above the threshold was worth on held-out cases."""
+
+    uncertainty: Literal["entropy", "std"]
+    abstain_above: float
+    coverage: float | None = Field(
+        description="Share of cases that are answered; null for a model that was not calibrated."
+    )
+    risk: float | None = Field(
+        description="Of those: the share of errors, or the mean squared error. Null if unknown."
+    )
+
+
 class PredictResponse(BaseModel):
     """Predictions with their uncertainty, one entry per row in every field."""
 
@@ -126,9 +158,57 @@ class PredictResponse(BaseModel):
     outputs: dict[str, list[Any]] = Field(
         description="Nested lists by field. Null where a number is undefined (`variance`, "
         "`standard_error`, `epistemic`, `lower` and `upper` of a single sample) or overflows the "
-        "field's dtype. `label` holds class names, if the model has them."
+        "field's dtype. `label` and `set` hold class names, if the model has them."
+    )
+    abstention: AbstentionNote | None = Field(
+        default=None, description="There if `abstain_above` was sent."
     )
     timing: Timing
+
+
+class EvaluateRequest(BaseModel):
+    """Labelled rows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: Annotated[
+        list[Any] | dict[str, list[Any]],
+        BeforeValidator(_check_lists),
+        Field(description="Rows, as for `predict`."),
+    ]
+    targets: Annotated[
+        list[Any],
+        Field(
+            min_length=1,
+            description="What turned out to be true, for each row: a class by number or name, 0 or "
+            "1, or a number; nested where a row has several predictions.",
+        ),
+    ]
+    groups: Annotated[
+        list[str] | None,
+        Field(description="A name for each row, to have figures of each group."),
+    ] = None
+    samples: Annotated[
+        int | None,
+        Field(ge=1, description="Monte Carlo samples; the model's own default if absent."),
+    ] = None
+    seed: Annotated[
+        int | None,
+        Field(ge=0, le=MAX_SEED, description="Of the masks; the model's own default if absent."),
+    ] = None
+
+
+class CalibrationResponse(BaseModel):
+    """How well a model is calibrated, and by what."""
+
+    model: str
+    version: int
+    calibrators: str = Field(description="What predictions pass, in words; empty for none.")
+    fitted_on: str = Field(description="Held-out data that they were fitted on.")
+    cases: int = Field(description="How many labelled predictions that was.")
+    evaluation: Evaluation | None = Field(
+        description="What was measured offline, of the calibrated model; null if nothing was."
+    )
 
 
 class VersionStatus(BaseModel):

@@ -1,7 +1,7 @@
 """Recalibration on held-out cases, and conformal prediction.
 
 `fit` makes a calibrator, a frozen dataclass of numbers; calling it applies it. There is no unfitted
-one.
+one. A `Calibration` holds those of a model: `MCDropout.calibrate` makes it, artifacts carry it.
 """
 
 from mcdrop.calibration.abstention import Abstention
@@ -13,25 +13,34 @@ from mcdrop.calibration.conformal import (
     conformal_threshold,
 )
 from mcdrop.calibration.deviations import DeviationScaling, QuantileRecalibration
+from mcdrop.calibration.fitting import fit_calibration
+from mcdrop.calibration.record import Calibration
+from mcdrop.calibration.rules import IntervalRule, SetRule
 from mcdrop.calibration.scaling import (
     MatrixScaling,
     SampleTemperature,
     Temperature,
     VectorScaling,
 )
+from mcdrop.calibration.selection import Selection
 
 __all__ = [
     "Abstention",
+    "Calibration",
     "ConformalIntervals",
     "ConformalQuantiles",
     "ConformalSets",
     "DeviationScaling",
     "HistogramBinning",
+    "IntervalRule",
     "IsotonicCalibration",
     "MatrixScaling",
     "QuantileRecalibration",
     "SampleTemperature",
+    "Selection",
+    "SetRule",
     "Temperature",
     "VectorScaling",
     "conformal_threshold",
+    "fit_calibration",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,7 +17,7 @@ class Abstention:
 
     Attributes:
         abstain_above: the threshold, in units of the uncertainty.
-        coverage: share of the held-out cases that it answers.
+        coverage: share of the held-out cases that it answers; NaN where there were none.
         risk: their mean loss; NaN where losses were not known.
 
     Example:
@@ -31,6 +32,14 @@ class Abstention:
     coverage: float
     risk: float = float("nan")
 
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        if math.isnan(self.abstain_above) or self.coverage < 0.0 or self.coverage > 1.0:
+            raise InputError(
+                "expected a threshold that is a number and a coverage from 0 to 1; got "
+                f"{self.abstain_above} and {self.coverage}"
+            )
+
     @classmethod
     def at_coverage(
         cls, uncertainty: Tensor, coverage: float, loss: Tensor | None = None
@@ -40,14 +49,14 @@ class Abstention:
         Args:
             uncertainty: of held-out cases, `[N]`.
             coverage: above 0, at most 1.
-            loss: of that shape, to know the risk.
+            loss: of that shape, none of them NaN, to know the risk.
 
         Raises:
             InputError: an argument does not fit.
         """
         if not 0.0 < coverage <= 1.0:
             raise InputError(f"a coverage lies above 0 and is at most 1; got {coverage}")
-        curve = risk_coverage(uncertainty, uncertainty)
+        curve = risk_coverage(uncertainty, uncertainty if loss is None else loss)
         first = int((curve.coverage < coverage - 1e-12).sum())
         return cls._above(uncertainty, loss, float(curve.threshold[first]))
 

@@ -9,7 +9,7 @@ score suffices, and sets and intervals hold everything.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -70,6 +70,7 @@ class ConformalSets:
         penalty: of `"raps"`, for each class from `rank` on.
         rank: how many classes are free of it.
         allow_empty: whether a set may hold nothing.
+        classes: how many there are; 0 for any number.
 
     Example:
         >>> probs = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]])
@@ -84,6 +85,20 @@ class ConformalSets:
     penalty: float = 0.0
     rank: int = 0
     allow_empty: bool = False
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        inside(self.level)
+        if self.score not in ("thr", "aps", "raps"):
+            raise InputError(f"score must be 'thr', 'aps' or 'raps'; got {self.score!r}")
+        if math.isnan(self.threshold):
+            raise InputError("threshold must be a number; got NaN")
+        if not 0.0 <= self.penalty < math.inf or self.rank < 0 or self.classes < 0:
+            raise InputError(
+                f"penalty, rank and classes are finite and at least 0; got {self.penalty}, "
+                f"{self.rank} and {self.classes}"
+            )
 
     @classmethod
     def fit(
@@ -111,8 +126,6 @@ class ConformalSets:
         Raises:
             InputError: an argument does not fit.
         """
-        if score not in ("thr", "aps", "raps"):
-            raise InputError(f"score must be 'thr', 'aps' or 'raps'; got {score!r}")
         if probs.ndim != 2 or labels.ndim != 1:
             raise InputError(
                 f"expected probabilities [N, C] and labels [N]; got {list(probs.shape)} and "
@@ -121,29 +134,29 @@ class ConformalSets:
         found = cases(probs=probs, labels=labels)
         if score != "raps":
             penalty, rank = 0.0, 0
-        elif penalty < 0.0 or rank < 0:
-            raise InputError(f"penalty and rank are at least 0; got {penalty} and {rank}")
-        scores = _set_scores(found.probs, score, penalty, rank)
+        made = cls(math.inf, level, score, penalty, rank, allow_empty, probs.shape[1])
+        scores = set_scores(found.probs, score, penalty, rank)
         right = scores.gather(1, found.labels[:, None])[:, 0]
-        threshold = conformal_threshold(right, level)
-        return cls(threshold, level, score, penalty, rank, allow_empty)
+        return replace(made, threshold=conformal_threshold(right, level))
 
     def __call__(self, probs: Tensor) -> Tensor:
         """Which classes are in each set, bool `[N, C]`.
 
         Raises:
-            InputError: the probabilities are not `[N, C]`.
+            InputError: the probabilities are not `[N, C]`, or of another number of classes.
         """
         if probs.ndim != 2:
             raise InputError(f"expected probabilities [N, C]; got {list(probs.shape)}")
+        if self.classes not in (0, probs.shape[1]):
+            raise InputError(f"fitted on {self.classes} classes; got {probs.shape[1]}")
         wide = probs.detach().double()
-        held = _set_scores(wide, self.score, self.penalty, self.rank) <= self.threshold
+        held = set_scores(wide, self.score, self.penalty, self.rank) <= self.threshold
         if self.allow_empty:
             return held
         return held.scatter(1, wide.argmax(1, keepdim=True), value=True)
 
 
-def _set_scores(probs: Tensor, score: str, penalty: float, rank: int) -> Tensor:
+def set_scores(probs: Tensor, score: str, penalty: float, rank: int) -> Tensor:
     """How strange each class would be, `[N, C]`.
 
     For APS the probability of the class itself counts in whole: sets are a little larger than with
@@ -175,6 +188,12 @@ class ConformalIntervals:
     threshold: float
     level: float
     scaled: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        inside(self.level)
+        if not self.threshold >= 0.0:
+            raise InputError(f"threshold must be at least 0; got {self.threshold}")
 
     @classmethod
     def fit(
@@ -227,6 +246,12 @@ class ConformalQuantiles:
 
     shift: float
     level: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        inside(self.level)
+        if math.isnan(self.shift):
+            raise InputError("shift must be a number; got NaN")
 
     @classmethod
     def fit(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mcdrop.calibration.scaling import numbers, positive
 from mcdrop.errors import InputError
 from mcdrop.metrics.functional.densities import gaussians, inside
-from mcdrop.metrics.functional.spread import probability_integral_transform
 
-_KNOTS = 201
+_KNOTS = 199
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,10 @@ class DeviationScaling:
     """
 
     factor: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        positive("factor", self.factor)
 
     @classmethod
     def fit(cls, mean: Tensor, std: Tensor, target: Tensor) -> DeviationScaling:
@@ -58,29 +61,40 @@ class DeviationScaling:
 
 @dataclass(frozen=True, slots=True)
 class QuantileRecalibration:
-    """Takes quantiles at levels that held-out targets showed to be right (Kuleshov et al. 2018).
+    r"""Takes quantiles where held-out errors showed them to be (Kuleshov et al. 2018).
 
-    Their isotonic fit of observed to predicted levels is here the empirical distribution of the
-    targets' places, which is the same, with straight lines between 201 knots.
+    Their isotonic fit of observed to predicted levels is here the empirical distribution of errors
+    in predicted standard deviations, :math:`(y - \mu) / \sigma`, whatever the levels that a normal
+    distribution gives to them: deviations that are many times too small are repaired as well.
+    Between knots, and beyond the outermost two, it follows straight lines over the normal
+    distribution's quantiles (a Q-Q plot): its tails are normal.
 
     Attributes:
-        levels: of the normal distribution's quantiles, to be taken for levels 0, 0.005, …, 1.
+        places: quantiles of those errors in standard deviations, rising, at the levels 1/200, …,
+            199/200 (for 199 of them).
     """
 
-    levels: Sequence[float]
+    places: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        found = numbers("places", self.places)
+        if len(found) < 2 or bool((found.diff() < 0.0).any()):
+            raise InputError("places must be two or more rising numbers")
 
     @classmethod
     def fit(cls, mean: Tensor, std: Tensor, target: Tensor) -> QuantileRecalibration:
-        """Learn the levels on held-out cases; arguments as for `DeviationScaling.fit`."""
-        places = probability_integral_transform(mean, std, target).flatten().sort().values
-        ends = places.new_tensor([0.0]), places.new_tensor([1.0])
-        known = torch.cat((ends[0], places, ends[1]))  # at levels i / (n + 1)
-        wanted = torch.linspace(0.0, 1.0, _KNOTS, dtype=torch.float64, device=known.device) * (
-            len(known) - 1
-        )
-        low = wanted.floor().long().clamp_max(len(known) - 2)
-        knots = known[low] + (wanted - low) * (known[low + 1] - known[low])
-        return cls(tuple(knots.tolist()))
+        """Learn the places on held-out cases; arguments as for `DeviationScaling.fit`.
+
+        Raises:
+            InputError: an argument does not fit, or there are fewer than two targets.
+        """
+        mean, std, target = gaussians(mean, std, target)
+        errors = ((target - mean) / std).flatten().sort().values
+        if len(errors) < 2:
+            raise InputError("expected two held-out targets at least, to know their spread")
+        wanted = torch.special.ndtri(_levels(_KNOTS)).to(errors.device)
+        return cls(tuple(_on_the_line(wanted, errors).tolist()))
 
     def quantile(self, mean: Tensor, std: Tensor, level: float) -> Tensor:
         """Calibrated quantile, of the shape of `mean`.
@@ -93,14 +107,29 @@ class QuantileRecalibration:
         Raises:
             InputError: the level is not.
         """
-        place = inside(level) * (len(self.levels) - 1)
-        low = min(int(place), len(self.levels) - 2)
-        below, above = self.levels[low], self.levels[low + 1]
-        taken = torch.tensor(below + (place - low) * (above - below), dtype=torch.float64)
-        z = float(torch.special.ndtri(taken.clamp(1e-9, 1.0 - 1e-9)))
-        return mean + z * std
+        wanted = torch.special.ndtri(torch.tensor([inside(level)], dtype=torch.float64))
+        return mean + float(_on_the_line(wanted, numbers("places", self.places))) * std
 
     def interval(self, mean: Tensor, std: Tensor, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Central interval that holds `level` of the targets: (lower, upper)."""
         tail = (1.0 - inside(level)) / 2.0
         return self.quantile(mean, std, tail), self.quantile(mean, std, 1.0 - tail)
+
+
+def _levels(number: int) -> Tensor:
+    """Of so many values in order, float64."""
+    return torch.arange(1, number + 1, dtype=torch.float64) / (number + 1)
+
+
+def _on_the_line(wanted: Tensor, values: Tensor) -> Tensor:
+    """A Q-Q plot's line through rising values, `[N]`, at normal quantiles, `[K]`.
+
+    Straight between values; beyond them, with the slope of the line from the first to the last.
+    """
+    known = torch.special.ndtri(_levels(len(values))).to(values.device)
+    low = torch.searchsorted(known, wanted).sub(1).clamp(0, len(known) - 2)
+    share = ((wanted - known[low]) / (known[low + 1] - known[low])).clamp(0.0, 1.0)
+    within = torch.lerp(values[low], values[low + 1], share)
+    slope = (values[-1] - values[0]) / (known[-1] - known[0])
+    line: Tensor = within + slope * (wanted - wanted.clamp(known[0], known[-1]))
+    return line

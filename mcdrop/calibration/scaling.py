@@ -6,7 +6,7 @@ A calibrator is made by `fit` and is fitted: there is no other. It holds numbers
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +15,13 @@ from torch import Tensor
 from mcdrop.errors import InputError
 from mcdrop.metrics.functional.cases import Cases, cases
 
-_STEPS = 200
+_STEPS = 1000
 # Logarithms of the temperatures that are tried, how many first, and how close is close enough.
 _FARTHEST, _PLACES, _CLOSE = 5.0, 40, 1e-7
 # Of a probability that is exactly 0, whose logarithm no scaling could move.
 _LEAST = 1e-30
+# Standard deviation that weights and biases have before any case was seen; see `VectorScaling`.
+_PRIOR = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Temperature:
 
     temperature: float
 
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        positive("temperature", self.temperature)
+
     @classmethod
     def fit(
         cls, *, probs: Tensor | None = None, logits: Tensor | None = None, labels: Tensor
@@ -54,13 +60,12 @@ class Temperature:
 
         Raises:
             InputError: an argument does not fit, or no temperature is best: all predictions are
-                right (it would be 0) or no better than chance (infinite).
+                right (it would be 0) or no better than chance (infinite); or it is out of reach.
         """
-        found = labelled(probs, logits, labels)
-        scores = _scores(probs, logits, found.probs)
+        found, scores = labelled(probs, logits, labels), _scores(probs, logits)
 
         def loss(inverse: Tensor) -> Tensor:
-            return _nll(scores * inverse.exp(), found.labels)
+            return torch.nn.functional.cross_entropy(scores * inverse.exp(), found.labels)
 
         return cls(_temperature(loss))
 
@@ -74,10 +79,7 @@ class Temperature:
         Raises:
             InputError: both came, or neither.
         """
-        given = _one(probs, logits)
-        scaled = _scores(probs, logits, _columns(given, probs is None)) / self.temperature
-        spread = scaled.softmax(1)
-        return (spread[:, 1] if given.ndim == 1 else spread).to(given.dtype)
+        return _calibrated(probs, logits, lambda scores: scores / self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,83 +96,97 @@ class SampleTemperature:
 
     temperature: float
 
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        positive("temperature", self.temperature)
+
     @classmethod
     def fit(cls, *, logits: Tensor, labels: Tensor) -> SampleTemperature:
         """Find the temperature of the highest likelihood of the mixture.
 
         Args:
-            logits: of samples, `[S, N, C]`.
+            logits: of samples, `[S, N, C]` of classes, or `[S, N]` of yes.
             labels: integers, `[N]`.
 
         Raises:
             InputError: an argument does not fit, or no temperature is best.
         """
         samples = _samples(logits)
-        labelled(None, samples[0], labels)
+        found = labelled(samples.softmax(-1).mean(0), None, labels)
 
         def loss(inverse: Tensor) -> Tensor:
             logs = torch.log_softmax(samples * inverse.exp(), -1).logsumexp(0)
-            picked = logs.gather(1, labels[:, None].long())
+            picked = logs.gather(1, found.labels[:, None])
             return math.log(len(samples)) - picked.mean()
 
         return cls(_temperature(loss, votes=True))
 
     def __call__(self, *, logits: Tensor) -> Tensor:
-        """Calibrated mean probabilities, `[N, C]`.
+        """Calibrated mean probabilities, `[N, C]`, or `[N]` of yes.
 
         Args:
-            logits: of samples, `[S, N, C]`.
+            logits: of samples, `[S, N, C]` of classes, or `[S, N]` of yes.
 
         Raises:
             InputError: the logits have no axis of samples.
         """
-        return (_samples(logits) / self.temperature).softmax(-1).mean(0).to(logits.dtype)
+        spread = (_samples(logits) / self.temperature).softmax(-1).mean(0)
+        return (spread[:, 1] if logits.ndim == 2 else spread).to(logits.dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class VectorScaling:
     """Scales and shifts the log-probability of each class: softmax(w · log p + b).
 
+    The likelihood alone often has no maximum: the bias of a class that no held-out case has goes to
+    minus infinity, and so do weights where scores tell a class without error. Weights and biases
+    therefore have a normal prior around 1 and 0, of standard deviation 10: what it adds to the mean
+    loss, the sum of squares over 200 N, makes the maximum the only one and is lost among N cases
+    that have one of their own. Refusing would need held-out cases of every class.
+
     Attributes:
         weight: one for each class.
         bias: one for each class.
     """
 
-    weight: Sequence[float]
-    bias: Sequence[float]
+    weight: tuple[float, ...]
+    bias: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        _linear(self.weight, self.bias, 1)
 
     @classmethod
     def fit(
         cls, *, probs: Tensor | None = None, logits: Tensor | None = None, labels: Tensor
     ) -> VectorScaling:
-        """Find weights and biases of the highest likelihood; arguments as for `Temperature.fit`."""
-        found = labelled(probs, logits, labels)
-        scores = _scores(probs, logits, found.probs)
-        weight, bias = torch.ones_like(scores[0]), torch.zeros_like(scores[0])
-        _minimise([weight, bias], lambda: _nll(scores * weight + bias, found.labels))
+        """Find the most probable weights and biases; arguments as for `Temperature.fit`."""
+        found, scores = labelled(probs, logits, labels), _scores(probs, logits)
+        weight, bias = _most_probable(scores, found.labels, torch.ones(scores.shape[1]))
         return cls(tuple(weight.tolist()), tuple(bias.tolist()))
 
     def __call__(self, *, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
         """Calibrated probabilities; see `Temperature.__call__`."""
-        given = _one(probs, logits)
-        scores = _scores(probs, logits, _columns(given, probs is None))
-        weight, bias = (scores.new_tensor(values) for values in (self.weight, self.bias))
-        _match(scores, len(weight))
-        spread = (scores * weight + bias).softmax(1)
-        return (spread[:, 1] if given.ndim == 1 else spread).to(given.dtype)
+        return _calibrated(probs, logits, lambda scores: _mapped(scores, self.weight, self.bias))
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixScaling:
     """Mixes the log-probabilities of the classes: softmax(W log p + b).
 
+    Weights and biases have the prior of `VectorScaling`, around the identity and 0.
+
     Attributes:
         weight: C rows of C.
         bias: one for each class.
     """
 
-    weight: Sequence[Sequence[float]]
-    bias: Sequence[float]
+    weight: tuple[tuple[float, ...], ...]
+    bias: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no fit could have made."""
+        _linear(self.weight, self.bias, 2)
 
     @classmethod
     def fit(
@@ -181,7 +197,7 @@ class MatrixScaling:
         labels: Tensor,
         penalty: float = 0.0,
     ) -> MatrixScaling:
-        """Find a matrix and biases of the highest likelihood.
+        """Find the most probable matrix and biases.
 
         Args:
             probs: as for `Temperature.fit`.
@@ -195,28 +211,14 @@ class MatrixScaling:
         """
         if not penalty >= 0.0:
             raise InputError(f"a penalty is at least 0; got {penalty}")
-        found = labelled(probs, logits, labels)
-        scores = _scores(probs, logits, found.probs)
-        classes = scores.shape[1]
-        weight, bias = torch.eye(classes).to(scores), torch.zeros_like(scores[0])
-        off = 1.0 - torch.eye(classes).to(scores)
-
-        def loss() -> Tensor:
-            odd = (weight * off).square().sum() / max(1, classes * (classes - 1))
-            fit = _nll(scores @ weight.T + bias, found.labels)
-            return fit + penalty * (odd + bias.square().mean())
-
-        _minimise([weight, bias], loss)
+        found, scores = labelled(probs, logits, labels), _scores(probs, logits)
+        start = torch.eye(scores.shape[1])
+        weight, bias = _most_probable(scores, found.labels, start, penalty)
         return cls(tuple(map(tuple, weight.tolist())), tuple(bias.tolist()))
 
     def __call__(self, *, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
         """Calibrated probabilities; see `Temperature.__call__`."""
-        given = _one(probs, logits)
-        scores = _scores(probs, logits, _columns(given, probs is None))
-        weight, bias = scores.new_tensor(self.weight), scores.new_tensor(self.bias)
-        _match(scores, len(weight))
-        spread = (scores @ weight.T + bias).softmax(1)
-        return (spread[:, 1] if given.ndim == 1 else spread).to(given.dtype)
+        return _calibrated(probs, logits, lambda scores: _mapped(scores, self.weight, self.bias))
 
 
 def labelled(probs: Tensor | None, logits: Tensor | None, labels: Tensor) -> Cases:
@@ -231,7 +233,58 @@ def labelled(probs: Tensor | None, logits: Tensor | None, labels: Tensor) -> Cas
             f"expected labels [N] for [N, C] of classes or [N] of yes; got labels "
             f"{list(labels.shape)} for {list(given.shape)}. Calibrate each of many labels alone"
         )
-    return cases(probs=probs, logits=logits, labels=labels)
+    found = cases(probs=probs, logits=logits, labels=labels)
+    if found.probs.shape[1] < 2:
+        raise InputError("expected two classes or more; got one, which is always right")
+    return found
+
+
+def columns(probs: Tensor, classes: int | None = None) -> Tensor:
+    """Float64 `[N, C]`; the two columns of no and yes where there is no axis of classes.
+
+    Raises:
+        InputError: they are neither `[N, C]` nor `[N]`, or of another number of classes.
+    """
+    wide = _one(probs, None).detach().double()
+    made = torch.stack((1.0 - wide, wide), 1) if wide.ndim == 1 else wide
+    if classes is not None:
+        _match(made, classes)
+    return made
+
+
+def numbers(name: str, values: object, axes: int = 1) -> Tensor:
+    """Numbers that a calibrator holds, float64, of so many axes.
+
+    Raises:
+        InputError: they are none, not finite, or not of that form.
+    """
+    try:
+        made = torch.tensor(values, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be numbers in {axes} axes: {error}") from None
+    if made.ndim != axes or made.numel() == 0 or not bool(made.isfinite().all()):
+        raise InputError(f"{name} must be finite numbers in {axes} axes; got {list(made.shape)}")
+    return made
+
+
+def positive(name: str, value: float) -> None:
+    """Check a number that a calibrator holds.
+
+    Raises:
+        InputError: it is not finite and above 0.
+    """
+    if not bool(numbers(name, value, 0) > 0.0):
+        raise InputError(f"{name} must be above 0; got {value}")
+
+
+def _linear(weight: object, bias: object, axes: int) -> None:
+    """Check the numbers of a vector or matrix scaling."""
+    sizes = {*numbers("weight", weight, axes).shape, *numbers("bias", bias).shape}
+    if len(sizes) > 1 or sizes == {1}:
+        raise InputError(
+            f"expected a weight{' of a square matrix' if axes == 2 else ''} and a bias for each of "
+            f"two or more classes; got sizes {sorted(sizes)}"
+        )
 
 
 def _one(probs: Tensor | None, logits: Tensor | None) -> Tensor:
@@ -243,25 +296,36 @@ def _one(probs: Tensor | None, logits: Tensor | None) -> Tensor:
     return given
 
 
-def _columns(given: Tensor, logits: bool) -> Tensor:
-    """Two columns of no and yes where there is no axis of classes, float64."""
-    wide = given.detach().double()
-    if given.ndim == 2:
-        return wide.softmax(1) if logits else wide
-    yes = wide.sigmoid() if logits else wide
-    return torch.stack((1.0 - yes, yes), 1)
-
-
-def _scores(probs: Tensor | None, logits: Tensor | None, columns: Tensor) -> Tensor:
+def _scores(probs: Tensor | None, logits: Tensor | None) -> Tensor:
     """Log-probabilities up to a constant, float64 `[N, C]`; logits as they are."""
-    if probs is None and logits is not None:
-        wide = logits.detach().double()
-        return wide if wide.ndim == 2 else torch.stack((torch.zeros_like(wide), wide), 1)
-    return columns.clamp_min(_LEAST).log()
+    given = _one(probs, logits)
+    if probs is not None:
+        return columns(probs).clamp_min(_LEAST).log()
+    wide = given.detach().double()
+    return _with_no(wide) if wide.ndim == 1 else wide
 
 
-def _nll(scores: Tensor, labels: Tensor) -> Tensor:
-    return torch.nn.functional.cross_entropy(scores, labels)
+def _with_no(logits: Tensor) -> Tensor:
+    """Logits of no and yes, `[..., 2]`."""
+    return torch.stack((torch.zeros_like(logits), logits), -1)
+
+
+def _calibrated(
+    probs: Tensor | None, logits: Tensor | None, scale: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Probabilities of scaled scores, of the shape and type that came."""
+    given = _one(probs, logits)
+    spread = scale(_scores(probs, logits)).softmax(1)
+    return (spread[:, 1] if given.ndim == 1 else spread).to(given.dtype)
+
+
+def _mapped(scores: Tensor, weight: tuple[object, ...], bias: tuple[float, ...]) -> Tensor:
+    _match(scores, len(bias))
+    return _moved(scores, scores.new_tensor(weight), scores.new_tensor(bias))
+
+
+def _moved(scores: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return (scores @ weight.T if weight.ndim == 2 else scores * weight) + bias
 
 
 def _temperature(loss: Callable[[Tensor], Tensor], *, votes: bool = False) -> float:
@@ -280,13 +344,12 @@ def _temperature(loss: Callable[[Tensor], Tensor], *, votes: bool = False) -> fl
     grid = [-_FARTHEST + step * 2.0 * _FARTHEST / _PLACES for step in range(_PLACES + 1)]
     losses = [at(place) for place in grid]
     best = min(range(len(grid)), key=losses.__getitem__)
-    if votes and losses[-1] <= losses[best]:
-        return math.exp(-_FARTHEST)
-    if min(losses[0], losses[-1]) <= losses[best]:
-        raise InputError(
-            f"no temperature between {math.exp(-_FARTHEST):.2g} and {math.exp(_FARTHEST):.2g} is "
-            "best: it needs predictions that are sometimes wrong, and better than chance"
-        )
+    if losses[0] <= losses[best]:
+        raise InputError(_beyond_the_largest(at))
+    if losses[-1] <= losses[best]:
+        if votes:
+            return math.exp(-_FARTHEST)
+        raise InputError(_beyond_the_least(at))
     low, high = grid[best - 1], grid[best + 1]
     golden = (math.sqrt(5.0) - 1.0) / 2.0
     left, right = high - golden * (high - low), low + golden * (high - low)
@@ -303,13 +366,39 @@ def _temperature(loss: Callable[[Tensor], Tensor], *, votes: bool = False) -> fl
     return math.exp(-(low + high) / 2.0)
 
 
-def _minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> None:
-    """LBFGS in place."""
-    with torch.enable_grad():
-        for parameter in parameters:
-            parameter.requires_grad_()
+def _beyond_the_largest(at: Callable[[float], float]) -> str:
+    """Why no temperature up to the largest one is best: a larger one is, or none at all."""
+    chance = at(-700.0)  # the inverse is 0 but for its last digit: all classes are alike
+    if min(at(-times * _FARTHEST) for times in range(1, 5)) < chance - 1e-12:
+        return (
+            f"the best temperature is larger than the range, {math.exp(_FARTHEST):.0f}: are these "
+            "logits on another scale? Divide them by a number first"
+        )
+    return "no temperature is best: the predictions are no better than chance"
+
+
+def _beyond_the_least(at: Callable[[float], float]) -> str:
+    """Why no temperature down to the least one is best: a lower one is, or none at all."""
+    if at(4.0 * _FARTHEST) > at(_FARTHEST):
+        return (
+            f"the best temperature is smaller than the range, {math.exp(-_FARTHEST):.2g}: are "
+            "these logits on another scale? Multiply them by a number first"
+        )
+    return "no temperature is best: it needs predictions that are sometimes wrong"
+
+
+def _most_probable(
+    scores: Tensor, labels: Tensor, start: Tensor, penalty: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Weights and biases by LBFGS, from a vector or a matrix that changes nothing."""
+    # not in inference mode, nor of tensors that were made in it: they take no part in gradients
+    with torch.inference_mode(False), torch.enable_grad():
+        scores, labels, start = scores.clone(), labels.clone(), start.clone().to(scores)
+        weight, bias = start.clone().requires_grad_(), torch.zeros_like(scores[0]).requires_grad_()
+        parts, classes = 2.0 * _PRIOR**2 * len(scores), len(bias)
+        off = 1.0 - torch.eye(classes).to(scores) if weight.ndim == 2 else torch.zeros_like(weight)
         optimiser = torch.optim.LBFGS(
-            parameters,
+            [weight, bias],
             max_iter=_STEPS,
             tolerance_grad=1e-9,
             tolerance_change=1e-12,
@@ -318,19 +407,26 @@ def _minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> None:
 
         def closure() -> Tensor:
             optimiser.zero_grad()
-            value = loss()
+            value = torch.nn.functional.cross_entropy(_moved(scores, weight, bias), labels)
+            prior = ((weight - start).square().sum() + bias.square().sum()) / parts
+            odd = (weight * off).square().sum() / max(1, classes * (classes - 1))
+            value = value + prior + penalty * (odd + bias.square().mean())
             value.backward()
             return value
 
         optimiser.step(closure)
-    for parameter in parameters:
-        parameter.requires_grad_(False)
+    return weight.detach(), bias.detach()
 
 
 def _samples(logits: Tensor) -> Tensor:
-    if logits.ndim != 3 or not logits.is_floating_point() or len(logits) == 0:
-        raise InputError(f"expected logits of samples [S, N, C]; got {list(logits.shape)}")
-    return logits.detach().double()
+    """Float64 `[S, N, C]`."""
+    if logits.ndim not in (2, 3) or not logits.is_floating_point() or len(logits) == 0:
+        raise InputError(
+            f"expected logits of samples, [S, N, C] of classes or [S, N] of yes; got "
+            f"{list(logits.shape)} of {str(logits.dtype).removeprefix('torch.')}"
+        )
+    wide = logits.detach().double()
+    return _with_no(wide) if wide.ndim == 2 else wide
 
 
 def _match(scores: Tensor, classes: int) -> None:

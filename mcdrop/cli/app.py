@@ -13,7 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from mcdrop.cli.audit import audit
+from mcdrop.cli.calibrate import calibrate
 from mcdrop.cli.demo import demo
+from mcdrop.cli.evaluate import evaluate
 from mcdrop.cli.export import export
 from mcdrop.cli.info import info
 from mcdrop.cli.predict import predict
@@ -105,7 +107,9 @@ def _options(
     Bring your own (nets.py: `def build(): return model, example_inputs`):
       mcdrop audit nets:build                        where is it random?
       mcdrop export nets:build models/mine/1 --task classification
-      mcdrop predict models/mine/1 rows.csv answers.csv
+      mcdrop calibrate models/mine/1 held_out.csv --target y --output models/mine/2
+      mcdrop evaluate models/mine/2 test.csv --target y --report report
+      mcdrop predict models/mine/2 rows.csv answers.csv
     """
 
 
@@ -119,7 +123,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(_options)
-for _command in (audit, export, info, predict, serve, demo):
+for _command in (audit, export, info, calibrate, evaluate, predict, serve, demo):
     app.command()(_command)
 
 

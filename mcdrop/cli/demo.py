@@ -82,8 +82,13 @@ def _train(name: str, output: Path, seed: int) -> None:
     manifest = load(folder).manifest
     assert manifest is not None, "a loaded predictor has its manifest"
     figures = ", ".join(
-        f"{key.removeprefix('test_')} {manifest.metrics[key]:.3f}"
-        for key in ("test_accuracy", "test_rmse", "test_nll", "test_coverage_90")
+        f"{key.replace('_', ' ')} {manifest.metrics[key]:.3f}"
+        for key in (
+            "accuracy",
+            "debiased_calibration_error",
+            "root_mean_squared_error",
+            "coverage_90",
+        )
         if key in manifest.metrics
     )
     typer.echo(f"{folder}: {figures} on the test rows ({time.monotonic() - begun:.0f} s)")

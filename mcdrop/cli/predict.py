@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mcdrop.cli.options import BatchSize, Device, Samples, Seed, device_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
+    from mcdrop.calibration.record import Calibration
     from mcdrop.prediction import Prediction
-    from mcdrop.program.manifest import Manifest
 
 
 def predict(
@@ -28,12 +30,8 @@ def predict(
         Path, typer.Argument(metavar="OUTPUT", help="Where the answers go: .npz, .csv or .json.")
     ],
     *,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="Monte Carlo samples; by default the artifact's.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the masks; by default the artifact's.")
-    ] = None,
+    samples: Samples = None,
+    seed: Seed = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -41,14 +39,28 @@ def predict(
             "at from 64 samples on; --samples is then the most it may use, 1024 by default."
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:N, or auto: the first GPU if there is one.")
-    ] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows predicted at a time.")] = 256,
+    device: Device = "auto",
+    batch_size: BatchSize = 256,
     interval: Annotated[
         float,
-        typer.Option(help="For regression, the level of the interval from `lower` to `upper`."),
+        typer.Option(
+            help="For regression, the level of the interval from `lower` to `upper`; conformal "
+            "where the artifact was calibrated so."
+        ),
     ] = 0.9,
+    sets: Annotated[
+        float | None,
+        typer.Option(
+            help="For classes of a calibrated artifact: conformal sets of this level, as `set`."
+        ),
+    ] = None,
+    abstain_above: Annotated[
+        float | None,
+        typer.Option(
+            help="Mark rows whose entropy (or predicted standard deviation) is above this, as "
+            "`abstain`."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT if it exists.")] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which engine computed what, and why.")
@@ -70,20 +82,30 @@ def predict(
       mcdrop demo --request digits > one.json
       mcdrop predict models/digits/1 one.json answers.json
     """
-    if not 0.0 < interval < 1.0:
-        raise typer.BadParameter("lies strictly between 0 and 1", param_hint="--interval")
+    for name, level in (("--interval", interval), ("--sets", sets)):
+        if level is not None and not 0.0 < level < 1.0:
+            raise typer.BadParameter("lies strictly between 0 and 1", param_hint=name)
+    if abstain_above is not None and not math.isfinite(abstain_above):
+        raise typer.BadParameter("is a finite number", param_hint="--abstain-above")
     if tolerance is not None and not 0.0 < tolerance < math.inf:
         raise typer.BadParameter("is a number above 0", param_hint="--tolerance")
+    from mcdrop.calibration.record import Calibration
     from mcdrop.cli.answers import answers, check_output
     from mcdrop.cli.progress import bar
     from mcdrop.cli.rows import read_rows
+    from mcdrop.errors import InputError
     from mcdrop.loading import load
     from mcdrop.predictor import MOST_SAMPLES
 
     check_output(output_file, force=force)
-    mc = load(artifact, device=_device(device))
+    mc = load(artifact, device=device_name(device))
     manifest = mc.manifest
     assert manifest is not None, "a loaded predictor has its manifest"
+    calibration = mc.calibration or Calibration(mc.task)
+    if sets is not None and calibration.sets is None:
+        raise InputError(
+            f"{artifact} has no conformal sets; fit them on held-out rows with `mcdrop calibrate`"
+        )
     rows = read_rows(input_file, manifest.inputs)
     count = samples or (manifest.defaults.samples if tolerance is None else MOST_SAMPLES)
     work = len(rows) * count
@@ -103,7 +125,14 @@ def predict(
                 progress=_shifted(update, start * count, work),
             )
             used += int(prediction.samples.sum())
-            writer.write(_fields(prediction, manifest, interval))
+            fields = _fields(
+                prediction,
+                calibration,
+                interval=interval,
+                sets=sets,
+                abstain_above=abstain_above,
+            )
+            writer.write(fields)
     seconds = time.monotonic() - begun
     drawn = f"{count}" if used == work else f"{used / len(rows):.0f} (of at most {count})"
     typer.echo(
@@ -122,24 +151,28 @@ def _shifted(
     return lambda done, _: update(begun + done, total)
 
 
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _fields(prediction: Prediction, manifest: Manifest, level: float) -> dict[str, Tensor]:
-    """The prediction's fields; before them the likeliest class, or behind them an interval."""
+def _fields(
+    prediction: Prediction,
+    calibration: Calibration,
+    *,
+    interval: float,
+    sets: float | None,
+    abstain_above: float | None,
+) -> dict[str, Tensor]:
+    """The prediction's fields; before them the likeliest class, behind them what was asked for."""
+    from mcdrop.calibration.abstention import Abstention
     from mcdrop.cli.answers import LABEL
     from mcdrop.prediction import RegressionPrediction
     from mcdrop.tasks import Classification
 
     fields = prediction.fields()
-    if isinstance(manifest.task, Classification):
-        return {LABEL: prediction.mean.argmax(manifest.task.dim), **fields}
+    if isinstance(calibration.task, Classification):
+        fields = {LABEL: prediction.mean.argmax(calibration.task.dim), **fields}
     if isinstance(prediction, RegressionPrediction):
-        lower, upper = prediction.interval(level)
-        return {**fields, "lower": lower, "upper": upper}
+        fields["lower"], fields["upper"] = calibration.interval(prediction, interval)
+    if sets is not None:
+        fields["set"] = calibration.conformal_sets(prediction, sets)
+    if abstain_above is not None:
+        policy = Abstention(abstain_above, float("nan"))
+        fields["abstain"] = policy(calibration.uncertainty(prediction))
     return fields

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ SHOWN = 5
 SCAN = 4096
 
 Slice: TypeAlias = Callable[[int, int], Tensor]
+Array = TypeVar("Array")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def read_rows(path: Path, specs: Sequence[TensorSpec]) -> Rows:
         InputError: an unknown format, a damaged file, or bad rows (told by line or row number).
         OSError: the file cannot be read.
     """
-    readers = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors}
+    readers = {".npy": _npy, ".npz": _npz, ".safetensors": safetensors_columns}
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(
@@ -115,7 +116,7 @@ def read_rows(path: Path, specs: Sequence[TensorSpec]) -> Rows:
     else:
         path.open("rb").close()  # a missing file is an OSError whichever library reads it
         columns = readers[suffix](path)
-    rows = Rows(path, specs, _matched(path, specs, columns), lines)
+    rows = Rows(path, specs, matched(path, specs, columns), lines)
     _check_shapes(rows)
     _check_finite(rows)
     return rows
@@ -140,7 +141,12 @@ def _npz(path: Path) -> dict[str, Column]:
         raise InputError(f"{path} is not a sound .npz file: {error}") from error
 
 
-def _safetensors(path: Path) -> dict[str, Column]:
+def safetensors_columns(path: Path) -> dict[str, Column]:
+    """The tensors of a file by name, read a slice at a time.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -171,9 +177,12 @@ def _column(path: Path, name: str, array: object) -> Column:
     return Column(array.shape, read)
 
 
-def _matched(
-    path: Path, specs: Sequence[TensorSpec], columns: dict[str, Column]
-) -> dict[str, Column]:
+def matched(path: Path, specs: Sequence[TensorSpec], columns: dict[str, Array]) -> dict[str, Array]:
+    """Arrays of a file by the input that each is for; a single one serves a single input.
+
+    Raises:
+        InputError: the names do not match.
+    """
     if len(specs) == len(columns) == 1:
         return {specs[0].name: next(iter(columns.values()))}
     expected = {spec.name for spec in specs}
@@ -187,18 +196,34 @@ def _matched(
 
 def _check_shapes(rows: Rows) -> None:
     for spec in rows.specs:
-        shape = rows.columns[spec.name].shape
-        fits = len(shape) == len(spec.shape) and all(
-            size is None or size == have
-            for size, have in zip(spec.shape[1:], shape[1:], strict=True)
-        )
-        if not fits:
-            raise InputError(f"{rows.path}: expected {describe(spec)}; got shape {list(shape)}")
+        check_shape(rows.path, spec, rows.columns[spec.name].shape)
     counts = {name: column.shape[0] for name, column in rows.columns.items()}
+    check_counts(rows.path, "inputs", counts)
+
+
+def check_shape(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+    """Raise unless an array `[B, ...]` of this shape fits an input.
+
+    Raises:
+        InputError: it does not.
+    """
+    fits = len(shape) == len(spec.shape) and all(
+        size is None or size == have for size, have in zip(spec.shape[1:], shape[1:], strict=True)
+    )
+    if not fits:
+        raise InputError(f"{path}: expected {describe(spec)}; got shape {list(shape)}")
+
+
+def check_counts(path: Path, what: str, counts: Mapping[str, int]) -> None:
+    """Raise unless all arrays have one number of rows, and that is not 0.
+
+    Raises:
+        InputError: they differ, or there are none.
+    """
     if len(set(counts.values())) > 1:
-        raise InputError(f"{rows.path}: inputs differ in their number of rows: {counts}")
-    if len(rows) == 0:
-        raise InputError(f"{rows.path} holds no rows")
+        raise InputError(f"{path}: {what} differ in their number of rows: {dict(counts)}")
+    if 0 in counts.values():
+        raise InputError(f"{path} holds no rows")
 
 
 def _check_finite(rows: Rows) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,19 +31,48 @@ def read_csv(
         InputError: rows of the wrong width or with a cell that is not a number, with line numbers;
             or the model takes more than one input, or one whose axes vary.
     """
-    if len(specs) > 1:
-        names = ", ".join(spec.name for spec in specs)
-        raise InputError(f"{path}: a CSV holds one input, the model takes {names}: use .npz")
-    sizes = [size for size in specs[0].shape[1:] if size is not None]
-    if len(sizes) < len(specs[0].shape) - 1:
-        raise InputError(
-            f"{path}: a CSV holds rows of one width, {describe(specs[0])} varies: use .npz"
-        )
+    sizes = row_sizes(path, specs)
     values, lines, problems = _parsed(path, math.prod(sizes), specs[0])
     _refuse(path, problems)
     if not values:
         raise InputError(f"{path} holds no rows")
     return _array(path, specs[0], values).reshape(len(values), *sizes), tuple(lines)
+
+
+def row_sizes(path: Path, specs: Sequence[TensorSpec]) -> tuple[int, ...]:
+    """Shape of a row of the one input that a CSV holds.
+
+    Raises:
+        InputError: the model takes more than one input, or one whose axes vary.
+    """
+    if len(specs) > 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise InputError(f"{path}: a CSV holds one input, the model takes {names}: use .npz")
+    sizes = tuple(size for size in specs[0].shape[1:] if size is not None)
+    if len(sizes) < len(specs[0].shape) - 1:
+        raise InputError(
+            f"{path}: a CSV holds rows of one width, {describe(specs[0])} varies: use .npz"
+        )
+    return sizes
+
+
+def open_csv(path: Path) -> TextIO:
+    """A CSV opened as the `csv` module wants it: UTF-8, with or without a byte order mark."""
+    return path.open(newline="", encoding="utf-8-sig")
+
+
+def csv_rows(path: Path, file: TextIO) -> Generator[tuple[int, list[str]]]:
+    """Pairs (line number, cells) of the rows that are not blank, one at a time.
+
+    Raises:
+        InputError: the file is not a CSV in UTF-8.
+    """
+    reader = csv.reader(file)
+    try:
+        for cells in filter(None, reader):  # a blank line has no cells
+            yield reader.line_num, cells
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV: {error}") from error
 
 
 def read_json(path: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[np.generic]]:
@@ -81,29 +110,26 @@ def _parsed(
     lines: list[int] = []
     problems: list[str] = []
     begun = False
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            for cells in filter(None, reader):  # a blank line has no cells
-                first, begun = not begun, True
-                if first and _is_heading(cells):
-                    continue
-                problem = _cells(cells, width, parse, values)
-                if problem is None:
-                    lines.append(reader.line_num)
-                else:
-                    problems.append(f"line {reader.line_num} {problem}")
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not a CSV: {error}") from error
+    with open_csv(path) as file:
+        for line, cells in csv_rows(path, file):
+            first, begun = not begun, True
+            if first and _is_heading(cells):
+                continue
+            problem = _cells(cells, width, parse, values)
+            if problem is None:
+                lines.append(line)
+            else:
+                problems.append(f"line {line} {problem}")
     return values, lines, problems
 
 
 def _is_heading(cells: list[str]) -> bool:
     """Whether no cell is a number: a line of names. One cell that is not is a bad row."""
-    return not any(_is_number(cell) for cell in cells)
+    return not any(is_number(cell) for cell in cells)
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number, `nan` and `inf` among them."""
     try:
         float(cell)
     except ValueError:

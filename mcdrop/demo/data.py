@@ -11,21 +11,24 @@ from mcdrop.errors import McdropError
 
 SPLIT_SEED = 0
 TEST_SHARE = 0.25
+CALIBRATION_SHARE = 0.2  # of what is not for the test
 MISSING = "the demo models need scikit-learn, which carries their data: pip install 'mcdrop[eval]'"
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows for training and rows that training never sees.
+    """Rows for training, and rows that training never sees.
 
     Attributes:
         train: inputs and targets, `[N, ...]` and `[N]` or `[N, D]`.
-        test: the same, held out.
+        calibration: the same, held out to calibrate on.
+        test: the same, held out to measure on.
         source: where the data come from.
         rule: how they were split.
     """
 
     train: tuple[NDArray[np.float32], NDArray[np.generic]]
+    calibration: tuple[NDArray[np.float32], NDArray[np.generic]]
     test: tuple[NDArray[np.float32], NDArray[np.generic]]
     source: str
     rule: str
@@ -44,16 +47,20 @@ def digits() -> Split:
         raise McdropError(MISSING) from error
     bunch = load_digits()
     images = (bunch.images / 16.0).astype(np.float32)[:, None]
-    parts = train_test_split(
+    rest, test, classes, tested = train_test_split(
         images, bunch.target, test_size=TEST_SHARE, stratify=bunch.target, random_state=SPLIT_SEED
     )
+    train, held, trained, calibrated = train_test_split(
+        rest, classes, test_size=CALIBRATION_SHARE, stratify=classes, random_state=SPLIT_SEED
+    )
     return Split(
-        train=(parts[0], parts[2]),
-        test=(parts[1], parts[3]),
+        train=(train, trained),
+        calibration=(held, calibrated),
+        test=(test, tested),
         source="scikit-learn load_digits: 1797 images, the test part of UCI's Optical Recognition "
         "of Handwritten Digits (Alpaydin & Kaynak, 1998; CC BY 4.0)",
-        rule=f"{len(parts[0])} train, {len(parts[1])} test, stratified by class, "
-        f"train_test_split(random_state={SPLIT_SEED})",
+        rule=f"{len(train)} train, {len(held)} calibration, {len(test)} test, stratified by class, "
+        f"train_test_split(random_state={SPLIT_SEED}) twice",
     )
 
 
@@ -69,17 +76,21 @@ def diabetes() -> Split:
     except ImportError as error:
         raise McdropError(MISSING) from error
     bunch = load_diabetes(scaled=False)
-    parts = train_test_split(
+    rest, test, targets, tested = train_test_split(
         bunch.data.astype(np.float32),
         bunch.target.astype(np.float32)[:, None],
         test_size=TEST_SHARE,
         random_state=SPLIT_SEED,
     )
+    train, held, trained, calibrated = train_test_split(
+        rest, targets, test_size=CALIBRATION_SHARE, random_state=SPLIT_SEED
+    )
     return Split(
-        train=(parts[0], parts[2]),
-        test=(parts[1], parts[3]),
+        train=(train, trained),
+        calibration=(held, calibrated),
+        test=(test, tested),
         source="scikit-learn load_diabetes(scaled=False): 442 patients "
         "(Efron, Hastie, Johnstone & Tibshirani, 2004)",
-        rule=f"{len(parts[0])} train, {len(parts[1])} test, "
-        f"train_test_split(random_state={SPLIT_SEED})",
+        rule=f"{len(train)} train, {len(held)} calibration, {len(test)} test, "
+        f"train_test_split(random_state={SPLIT_SEED}) twice",
     )

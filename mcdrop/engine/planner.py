@@ -191,7 +191,7 @@ class Planner:
                 engine.open(inputs, self._bank(inputs, 0), range(2)).samples(0, 2)
         except IndexError:
             return None  # zeros are not what the model takes; vmap had no objection so far
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             return str(error).partition("\n")[0] or type(error).__name__
         return None
 

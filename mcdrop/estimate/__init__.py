@@ -20,15 +20,18 @@ __all__ = [
 Estimator = ClassificationEstimator | RegressionEstimator
 
 
-def estimator(task: AnyTask, block: int = 1, *, analytic: bool = False) -> Estimator:
+def estimator(
+    task: AnyTask, block: int = 1, *, analytic: bool = False, temperature: float = 1.0
+) -> Estimator:
     """An empty estimator for a task.
 
     Args:
         task: what the outputs mean.
         block: samples of a balanced block; 1 for independent samples.
         analytic: whether the outputs are an analytic head's.
+        temperature: of the logits of each sample.
     """
     if isinstance(task, Regression | Gaussian):
         return RegressionEstimator(task, block, analytic=analytic)
     assert not analytic, task
-    return ClassificationEstimator(task, block)
+    return ClassificationEstimator(task, block, temperature)

@@ -15,6 +15,8 @@ from mcdrop.tasks import Binary, Classification, Multilabel
 
 ProbabilityTask: TypeAlias = Classification | Binary | Multilabel
 
+_TINY = 1e-30  # a probability of exactly 0 has a logarithm, too
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
@@ -41,10 +43,12 @@ class ClassificationEstimator:
     Args:
         task: how raw outputs become probabilities.
         block: samples of a balanced block; 1 for independent samples.
+        temperature: that the logits of each sample are divided by.
     """
 
-    def __init__(self, task: ProbabilityTask, block: int = 1) -> None:
+    def __init__(self, task: ProbabilityTask, block: int = 1, temperature: float = 1.0) -> None:
         self._task = task
+        self._temperature = temperature
         self._block = block
         self._state: _State | None = None
         self._dtype = torch.float32
@@ -112,6 +116,8 @@ class ClassificationEstimator:
     def _probabilities(self, raw: Tensor) -> Tensor:
         wide = raw.to(torch.promote_types(raw.dtype, torch.float32))
         axis = self._axis(wide)
+        if self._temperature != 1.0:
+            return self._tempered(wide, axis)
         if self._task.output == "probs":
             return wide
         if axis is None:
@@ -119,6 +125,13 @@ class ClassificationEstimator:
         if self._task.output == "log_probs":
             return wide.exp()
         return torch.softmax(wide, axis)
+
+    def _tempered(self, wide: Tensor, axis: int | None) -> Tensor:
+        if axis is None:
+            logits = wide.double().logit(1e-15) if self._task.output == "probs" else wide
+            return torch.sigmoid(logits / self._temperature).to(wide.dtype)
+        logits = wide.clamp_min(_TINY).log() if self._task.output == "probs" else wide
+        return torch.softmax(logits / self._temperature, axis)
 
     def _entropies(self, probs: Tensor) -> Tensor:
         """Entropy in nats; `entr` is finite at 0 and 1."""

@@ -7,16 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from mcdrop.metrics.functional import densities, scores, spread
+from mcdrop.metrics.wide import WideMetric
 
 
-class Average(Metric):
+class Average(WideMetric):
     """A mean over the cases of all batches."""
 
-    is_differentiable = False
-    full_state_update = False
     total: Tensor
     number: Tensor
 
@@ -36,10 +34,6 @@ class Average(Metric):
     def _add(self, mean: Tensor, number: int) -> None:
         self.total = self.total + mean * number
         self.number = self.number + number
-
-    def set_dtype(self, dst_type: str | torch.dtype) -> Metric:  # noqa: ARG002
-        """Sums stay float64."""
-        return self
 
 
 class NegativeLogLikelihood(Average):

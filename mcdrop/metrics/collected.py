@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from mcdrop.errors import InputError
 from mcdrop.metrics.functional import detection, reliability, selective, smooth, spread
+from mcdrop.metrics.functional.cases import cases
+from mcdrop.metrics.wide import WideMetric
 
 
-class Collected(Metric):
-    """Keeps some values of each case."""
+class Collected(WideMetric):
+    """Keeps some values of each case, flat: batches need not have one shape."""
 
-    is_differentiable = False
-    full_state_update = False
     names: Sequence[str] = ()
+    function: Callable[..., Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -28,26 +28,34 @@ class Collected(Metric):
 
     def _keep(self, *values: Tensor) -> None:
         for name, value in zip(self.names, values, strict=True):
-            getattr(self, name).append(value.detach())
+            getattr(self, name).append(value.detach().flatten())
 
-    def _all(self) -> list[Tensor]:
-        return [dim_zero_cat(getattr(self, name)) for name in self.names]
+    def compute(self) -> Tensor:
+        """A scalar; NaN where there is none, without cases or in a batch without any error."""
+        kept = [getattr(self, name) for name in self.names]
+        # after a merge over processes they are tensors already
+        values = [dim_zero_cat(parts) for parts in kept if len(parts)]
+        if len(values) < len(kept) or not self._is_known(*values):
+            return torch.tensor(torch.nan, dtype=torch.float64, device=self.device)
+        return self._figure(*values)
+
+    def _is_known(self, *values: Tensor) -> bool:
+        """Whether these cases have a figure."""
+        return all(len(value) for value in values)
+
+    def _figure(self, *values: Tensor) -> Tensor:
+        return type(self).function(*values)
 
 
 class _Labelled(Collected):
-    names = ("probs", "labels")
+    names = ("confidence", "correct")
 
     def update(
         self, *, probs: Tensor | None = None, logits: Tensor | None = None, labels: Tensor
     ) -> None:
         """Take in a batch: probabilities or logits, and labels."""
-        if probs is None and logits is not None:
-            binary = labels.shape == logits.shape
-            probs = torch.sigmoid(logits) if binary else torch.softmax(logits, 1)
-        # checked here, where the batch is at hand
-        reliability.reliability_curve(probs=probs, labels=labels, bins=1)
-        assert probs is not None
-        self._keep(probs, labels)
+        found = cases(probs=probs, logits=logits, labels=labels)
+        self._keep(found.confidence, found.correct)
 
 
 class AdaptiveCalibrationError(_Labelled):
@@ -56,29 +64,27 @@ class AdaptiveCalibrationError(_Labelled):
     Args:
         bins: how many.
         kwargs: torchmetrics' own.
+
+    Raises:
+        InputError: there is to be no bin.
     """
 
     higher_is_better = False
 
     def __init__(self, bins: int = 15, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.bins = bins
+        self.bins = reliability.some(bins)
 
-    def compute(self) -> Tensor:
-        """A scalar, float64."""
-        probs, labels = self._all()
-        return reliability.adaptive_calibration_error(probs=probs, labels=labels, bins=self.bins)
+    def _figure(self, *values: Tensor) -> Tensor:
+        confidence, correct = values
+        return reliability.adaptive_error(confidence, correct, self.bins)
 
 
 class MaximumMeanCalibrationError(_Labelled):
     """See `functional.maximum_mean_calibration_error`."""
 
     higher_is_better = False
-
-    def compute(self) -> Tensor:
-        """A scalar, float64."""
-        probs, labels = self._all()
-        return smooth.maximum_mean_calibration_error(probs=probs, labels=labels)
+    function = staticmethod(smooth.kernel_error)
 
 
 class _Gaussians(Collected):
@@ -95,9 +101,8 @@ class QuantileCalibrationError(_Gaussians):
 
     higher_is_better = False
 
-    def compute(self) -> Tensor:
-        """A scalar, float64."""
-        mean, std, target = self._all()
+    def _figure(self, *values: Tensor) -> Tensor:
+        mean, std, target = values
         return spread.quantile_calibration(mean, std, target).root_mean_square
 
 
@@ -105,38 +110,24 @@ class ExpectedNormalizedCalibrationError(_Gaussians):
     """See `functional.expected_normalized_calibration_error`."""
 
     higher_is_better = False
-
-    def compute(self) -> Tensor:
-        """A scalar, float64."""
-        mean, std, target = self._all()
-        return spread.expected_normalized_calibration_error(mean, std, target)
+    function = staticmethod(spread.expected_normalized_calibration_error)
 
 
 class UncertaintyCalibrationError(_Gaussians):
     """See `functional.uncertainty_calibration_error`."""
 
     higher_is_better = False
-
-    def compute(self) -> Tensor:
-        """A scalar, float64."""
-        mean, std, target = self._all()
-        return spread.uncertainty_calibration_error(mean, std, target)
+    function = staticmethod(spread.uncertainty_calibration_error)
 
 
 class _Selective(Collected):
     names = ("uncertainty", "loss")
     higher_is_better = False
-    function: Callable[[Tensor, Tensor], Tensor]
 
     def update(self, uncertainty: Tensor, loss: Tensor) -> None:
         """Take in a batch: an uncertainty and a loss for each case."""
         selective.risk_coverage(uncertainty, loss)  # checked where it is at hand
         self._keep(uncertainty, loss)
-
-    def compute(self) -> Tensor:
-        """A scalar, float64."""
-        uncertainty, loss = self._all()
-        return type(self).function(uncertainty, loss)
 
 
 class AreaUnderRiskCoverage(_Selective):
@@ -152,7 +143,16 @@ class AreaUnderRiskCoverage(_Selective):
     function = staticmethod(selective.area_under_risk_coverage)
 
 
-class ExcessAreaUnderRiskCoverage(_Selective):
+class _AgainstTheBest(_Selective):
+    """Less what the order that knows the losses has."""
+
+    def update(self, uncertainty: Tensor, loss: Tensor) -> None:
+        """Take in a batch: an uncertainty and a finite loss for each case."""
+        selective.finite(loss)
+        super().update(uncertainty, loss)
+
+
+class ExcessAreaUnderRiskCoverage(_AgainstTheBest):
     """See `functional.excess_area_under_risk_coverage`."""
 
     function = staticmethod(selective.excess_area_under_risk_coverage)
@@ -164,15 +164,17 @@ class AreaUnderGeneralizedRiskCoverage(_Selective):
     function = staticmethod(selective.area_under_generalized_risk_coverage)
 
 
-class AreaUnderSparsificationError(_Selective):
-    """See `functional.area_under_sparsification_error`."""
+class AreaUnderSparsificationError(_AgainstTheBest):
+    """See `functional.area_under_sparsification_error`; NaN where all errors are 0."""
 
     function = staticmethod(selective.area_under_sparsification_error)
+
+    def _is_known(self, *values: Tensor) -> bool:
+        return super()._is_known(*values) and bool(values[1].double().sum() > 0)
 
 
 class _Detection(Collected):
     names = ("inside", "outside")
-    function: Callable[[Tensor, Tensor], Tensor]
 
     def update(self, uncertainty: Tensor, outside: Tensor) -> None:
         """Take in a batch.
@@ -190,11 +192,6 @@ class _Detection(Collected):
                 f"{str(outside.dtype).removeprefix('torch.')} {list(outside.shape)}"
             )
         self._keep(uncertainty[~outside], uncertainty[outside])
-
-    def compute(self) -> Tensor:
-        """A scalar, float64."""
-        inside, outside = self._all()
-        return type(self).function(inside, outside)
 
 
 class DetectionAUROC(_Detection):

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from mcdrop.errors import InputError
 from mcdrop.metrics.functional import reliability, smooth
 from mcdrop.metrics.functional.cases import cases
 from mcdrop.metrics.functional.reliability import Norm, ReliabilityCurve
+from mcdrop.metrics.wide import WideMetric
 
 
-class ReliabilityMetric(Metric):
+class ReliabilityMetric(WideMetric):
     """Cases in bins of equal width, by the confidence of what was predicted.
 
     Args:
@@ -25,17 +25,13 @@ class ReliabilityMetric(Metric):
         InputError: there is to be no bin.
     """
 
-    is_differentiable = False
-    full_state_update = False
     count: Tensor
     confidence: Tensor
     correct: Tensor
 
     def __init__(self, bins: int = 15, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if bins < 1:
-            raise InputError(f"expected at least one bin; got bins={bins}")
-        self.bins = bins
+        self.bins = reliability.some(bins)
         for name in ("count", "confidence", "correct"):
             self.add_state(name, torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
 
@@ -65,10 +61,6 @@ class ReliabilityMetric(Metric):
         self.count = self.count + curve.count
         self.confidence = self.confidence + curve.confidence
         self.correct = self.correct + curve.correct
-
-    def set_dtype(self, dst_type: str | torch.dtype) -> Metric:  # noqa: ARG002
-        """Sums stay float64: float32 would lose cases beyond 16 million."""
-        return self
 
 
 class ExpectedCalibrationError(ReliabilityMetric):
@@ -164,12 +156,10 @@ class ClasswiseCalibrationError(ReliabilityMetric):
         return self.curve.expected_error().mean()
 
 
-class SmoothCalibrationError(Metric):
+class SmoothCalibrationError(WideMetric):
     """See `functional.smooth_calibration_error`; memory does not grow with the cases."""
 
     higher_is_better = False
-    is_differentiable = False
-    full_state_update = False
     residuals: Tensor
     number: Tensor
 
@@ -192,7 +182,3 @@ class SmoothCalibrationError(Metric):
         if not self.number:
             return torch.full_like(self.residuals[0], torch.nan)
         return smooth.smoothed(self.residuals, int(self.number))
-
-    def set_dtype(self, dst_type: str | torch.dtype) -> Metric:  # noqa: ARG002
-        """Sums stay float64."""
-        return self

@@ -1,7 +1,8 @@
-"""Artifacts: a program and its manifest as a folder of three files that hold no code.
+"""Artifacts: a program and its manifest as a folder of a few files that hold no code.
 
-`graph.json`, `weights.safetensors` and `model.json`, the last with the SHA-256 of the others.
-Nothing in the folder is executed, unpickled or evaluated. Saving writes aside and renames.
+`graph.json`, `weights.safetensors` and `model.json`, the last with the SHA-256 of the others; where
+the model was calibrated or evaluated also `calibration.json` and `evaluation.json`. Nothing in the
+folder is executed, unpickled or evaluated. Saving writes aside and renames.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from pydantic import ValidationError
@@ -37,7 +38,9 @@ from mcdrop.program.verify import verify
 from mcdrop.tasks import AnyTask
 
 GRAPH, WEIGHTS, MANIFEST = "graph.json", "weights.safetensors", "model.json"
-_MAX_GRAPH, _MAX_MANIFEST = 256 << 20, 16 << 20
+Extra: TypeAlias = Literal["calibration", "evaluation"]
+EXTRAS: tuple[Extra, ...] = get_args(Extra)
+_MAX_GRAPH, _MAX_MANIFEST, _MAX_EXTRA = 256 << 20, 16 << 20, 64 << 20
 _CHUNK = 1 << 20
 
 
@@ -87,13 +90,21 @@ def describe(
     return manifest
 
 
-def save(path: Path, program: Program, manifest: Manifest, *, overwrite: bool = False) -> Path:
+def save(
+    path: Path,
+    program: Program,
+    manifest: Manifest,
+    *,
+    extras: Mapping[Extra, bytes] | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Write an artifact; readers see all of it or nothing.
 
     Args:
         path: the folder to make; its parents are made, too.
         program: what to save.
         manifest: what to say about it; its file hashes are filled in.
+        extras: JSON of the further files, without those that it has none of.
         overwrite: replace a folder that is already there.
 
     Returns:
@@ -122,7 +133,10 @@ def save(path: Path, program: Program, manifest: Manifest, *, overwrite: bool = 
         save_file(tensors, aside / WEIGHTS)
         # safetensors writes for the owner alone; a server is often another user
         (aside / WEIGHTS).chmod((aside / GRAPH).stat().st_mode & 0o777)
-        files = Files(graph=_sha256(aside / GRAPH), weights=_sha256(aside / WEIGHTS))
+        for name, content in (extras or {}).items():
+            (aside / f"{name}.json").write_bytes(content)
+        further = {name: _sha256(aside / f"{name}.json") for name in extras or {}}
+        files = Files(graph=_sha256(aside / GRAPH), weights=_sha256(aside / WEIGHTS), **further)
         complete = manifest.model_copy(update={"files": files})
         (aside / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
         _publish(aside, path)
@@ -135,7 +149,11 @@ def save(path: Path, program: Program, manifest: Manifest, *, overwrite: bool = 
 
 def _is_artifact(path: Path) -> bool:
     """Whether a folder holds an artifact and nothing else."""
-    return path.is_dir() and {file.name for file in path.iterdir()} == {GRAPH, WEIGHTS, MANIFEST}
+    if not path.is_dir():
+        return False
+    names = {file.name for file in path.iterdir()}
+    needed = {GRAPH, WEIGHTS, MANIFEST}
+    return needed <= names <= needed | {f"{name}.json" for name in EXTRAS}
 
 
 def _check_weight(name: str, weight: Tensor) -> None:
@@ -147,8 +165,8 @@ def _check_weight(name: str, weight: Tensor) -> None:
 
 
 def _publish(aside: Path, path: Path) -> None:
-    for file in (GRAPH, WEIGHTS, MANIFEST):
-        _sync(aside / file)
+    for file in aside.iterdir():
+        _sync(file)
     _sync(aside)
     if path.exists():
         old = aside.with_name(f"{aside.name}.old")
@@ -203,6 +221,22 @@ def read_manifest(path: Path) -> Manifest:
         if isinstance(error, RecursionError):
             raise ArtifactError(f"{path / MANIFEST} is nested too deeply") from None
         raise ArtifactError(f"{path / MANIFEST}: {first(error)}") from None
+
+
+def read_extra(path: Path, manifest: Manifest, name: Extra) -> object:
+    """The parsed JSON of a further file; `None` where the artifact has none.
+
+    Raises:
+        ArtifactError: it is missing though declared, there though not declared, or damaged.
+    """
+    declared: str | None = getattr(manifest.files, name)
+    if declared is None:
+        if (path / f"{name}.json").exists():
+            raise ArtifactError(f"{path / name}.json is not declared in {MANIFEST}")
+        return None
+    data = _file(path, f"{name}.json", _MAX_EXTRA).read_bytes()
+    _compare(hashlib.sha256(data).hexdigest(), declared, path / f"{name}.json")
+    return parse(data, f"{name}.json")
 
 
 def _file(folder: Path, name: str, limit: int | None) -> Path:

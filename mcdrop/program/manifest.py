@@ -74,10 +74,12 @@ class Defaults(Record):
 
 
 class Files(Record):
-    """SHA-256 of the other two files, in hex."""
+    """SHA-256 of the other files, in hex; `None` for one that is not there."""
 
     graph: SHA256
     weights: SHA256
+    calibration: SHA256 | None = None
+    evaluation: SHA256 | None = None
 
 
 # A manifest's file hashes before its files are written.
@@ -107,7 +109,7 @@ class Manifest(Record):
     Attributes:
         version: version of the model, a positive number; the folder it is published under.
         provenance: how and with what it was made (free text by key).
-        metrics: held-out figures by name, e.g. `{"test_accuracy": 0.98}`.
+        metrics: held-out figures by name, e.g. `{"accuracy": 0.98}`.
     """
 
     format: Literal[1] = 1

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
-from torch import Tensor
 
 from mcdrop.tasks import Classification, Gaussian, Regression
 from service.bodies import JSON, read_json
 from service.errors import InvalidRequestError
-from service.inference import Array, Runtime, check_inputs, infer, make_query, runtime
+from service.inference import Array, Runtime, from_rows, infer, make_query, runtime
 from service.openapi import problems, request_body
 from service.registry import Loaded
 from service.routes.models import Name, Number
 from service.schemas import PredictRequest, PredictResponse
-from service.tensors import from_nested
 
 router = APIRouter(prefix="/v1/models", tags=["predict"])
 
@@ -69,42 +68,34 @@ async def _predict(request: Request, run: Runtime, loaded: Loaded) -> Response:
     query = make_query(
         run,
         loaded,
-        _tensors(loaded, asked.inputs),
+        from_rows(loaded, asked.inputs),
         samples=asked.samples,
         seed=asked.seed,
         interval=asked.interval,
+        sets=asked.sets,
+        abstain_above=asked.abstain_above,
         tolerance=asked.tolerance,
     )
     timed = await infer(request, run, loaded, query)
     fields: dict[str, Any] = dict(timed.value)
     if "label" in chosen:
         fields["label"] = _labels(loaded, timed.value["mean"])
-    return JSON(
-        {
-            "id": uuid.uuid4().hex,
-            "model": loaded.name,
-            "version": loaded.version,
-            "samples": fields["samples"],
-            "outputs": {name: fields[name] for name in chosen},
-            "timing": {
-                "queue_ms": round(timed.queued * 1e3, 3),
-                "compute_ms": round(timed.computed * 1e3, 3),
-            },
-        }
-    )
-
-
-def _tensors(loaded: Loaded, inputs: list[Any] | dict[str, list[Any]]) -> dict[str, Tensor]:
-    specs = {spec.name: spec for spec in loaded.manifest.inputs}
-    if isinstance(inputs, list):
-        if len(specs) > 1:
-            names = ", ".join(map(repr, specs))
-            raise InvalidRequestError(
-                f"model {loaded.name!r} has the inputs {names}: send an object with a list for each"
-            )
-        inputs = {next(iter(specs)): inputs}
-    check_inputs(loaded, list(inputs))
-    return {name: from_nested(inputs[name], spec) for name, spec in specs.items()}
+    if "set" in chosen:
+        fields["set"] = _sets(loaded, timed.value["set"])
+    answer = {
+        "id": uuid.uuid4().hex,
+        "model": loaded.name,
+        "version": loaded.version,
+        "samples": fields["samples"],
+        "outputs": {name: fields[name] for name in chosen},
+        "timing": {
+            "queue_ms": round(timed.queued * 1e3, 3),
+            "compute_ms": round(timed.computed * 1e3, 3),
+        },
+    }
+    if asked.abstain_above is not None:
+        answer["abstention"] = _abstention(loaded, asked.abstain_above)
+    return JSON(answer)
 
 
 def _choose_outputs(loaded: Loaded, asked: PredictRequest) -> list[str]:
@@ -114,25 +105,72 @@ def _choose_outputs(loaded: Loaded, asked: PredictRequest) -> list[str]:
     if isinstance(task, Classification) and loaded.manifest.classes:
         possible.append("label")
     regression = isinstance(task, Regression | Gaussian)
-    bounds = ["lower", "upper"] if asked.interval is not None else []
-    if bounds and not regression:
+    extra = ["lower", "upper"] if asked.interval is not None else []
+    if extra and not regression:
         raise InvalidRequestError(
             f"interval is for regression; model {loaded.name!r} does {task.kind}: leave it out"
         )
+    if asked.sets is not None:
+        calibration = loaded.predictor.calibration
+        if calibration is None or calibration.sets is None:
+            raise InvalidRequestError(
+                f"model {loaded.name!r} has no conformal sets: leave sets out, or fit them with "
+                "`mcdrop calibrate`"
+            )
+        extra.append("set")
+    if asked.abstain_above is not None:
+        extra.append("abstain")
     if asked.outputs is None:
-        return possible + bounds
-    unknown = sorted(set(asked.outputs) - {*possible, *bounds})
-    if regression and not bounds and {"lower", "upper"} & set(unknown):
-        raise InvalidRequestError(
-            "the outputs 'lower' and 'upper' need an interval: send its level, "
-            'for instance "interval": 0.9'
-        )
+        return possible + extra
+    unknown = sorted(set(asked.outputs) - {*possible, *extra})
+    for names, hint in _NEEDS:
+        if names & set(unknown) and ("lower" in names) == regression:
+            raise InvalidRequestError(hint)
     if unknown:
         raise InvalidRequestError(
             f"model {loaded.name!r} has no output {', '.join(map(repr, unknown))}; "
-            f"it has: {', '.join(possible + bounds)}"
+            f"it has: {', '.join(possible + extra)}"
         )
-    return [name for name in possible + bounds if name in asked.outputs]
+    return [name for name in possible + extra if name in asked.outputs]
+
+
+_NEEDS = (
+    (
+        {"lower", "upper"},
+        "the outputs 'lower' and 'upper' need an interval: send its level, like \"interval\": 0.9",
+    ),
+    ({"set"}, "the output 'set' needs a level: send it, for instance \"sets\": 0.9"),
+)
+
+
+def _sets(loaded: Loaded, held: Array) -> list[Any]:
+    """Names (or numbers) of the classes in each set, nested as the cases are."""
+    task, classes = loaded.manifest.task, loaded.manifest.classes
+    assert isinstance(task, Classification)
+    last = np.moveaxis(held, task.dim, -1)
+    names: Sequence[str | int] = classes or range(last.shape[-1])
+
+    def nested(part: Array) -> list[Any]:
+        if part.ndim == 1:
+            return [names[int(place)] for place in np.flatnonzero(part)]
+        return [nested(inner) for inner in part]
+
+    return nested(last)
+
+
+def _abstention(loaded: Loaded, above: float) -> dict[str, Any]:
+    calibration = loaded.predictor.calibration
+    numbers = isinstance(loaded.manifest.task, Regression | Gaussian)
+    note: dict[str, Any] = {
+        "uncertainty": "std" if numbers else "entropy",
+        "abstain_above": above,
+        "coverage": None,
+        "risk": None,
+    }
+    if calibration is not None and calibration.selection is not None:
+        policy = calibration.abstention(above)
+        note |= {"coverage": policy.coverage, "risk": policy.risk}
+    return note
 
 
 def _labels(loaded: Loaded, mean: Array) -> list[Any]:

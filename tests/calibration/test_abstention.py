@@ -61,3 +61,15 @@ def test_bad_arguments_are_told_apart() -> None:
         Abstention.at_risk(uncertainty, torch.ones(2), 0.5)
     with pytest.raises(mcdrop.InputError, match="NaN"):
         Abstention.at_coverage(torch.tensor([torch.nan]), 0.5)
+    with pytest.raises(mcdrop.InputError, match="NaN"):
+        Abstention.at_coverage(uncertainty, 0.5, torch.tensor([0.0, torch.nan]))
+    with pytest.raises(mcdrop.InputError, match=r"got \[2\] and \[3\]"):
+        Abstention.at_coverage(uncertainty, 0.5, torch.zeros(3))
+    with pytest.raises(mcdrop.InputError, match=r"got \[2\] and \[2, 1\]"):
+        Abstention.at_coverage(uncertainty, 0.5, torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("fields", [(math.nan, 0.5), (0.1, -0.1), (0.1, 1.5)])
+def test_fields_that_no_fit_made_are_refused(fields: tuple[float, float]) -> None:
+    with pytest.raises(mcdrop.InputError, match="a threshold that is a number and a coverage"):
+        Abstention(*fields)

@@ -134,6 +134,24 @@ def test_intervals_that_are_too_wide_are_drawn_in_and_do_not_cross() -> None:
         (lambda: c.ConformalSets(0.5, 0.9)(torch.zeros(3)), r"\[N, C\]; got \[3\]"),
         (
             lambda: c.ConformalSets.fit(
+                probs=torch.full((4, 2), 0.5), labels=torch.tensor([0, 1, 0, 1])
+            )(torch.full((1, 3), 1 / 3)),
+            "fitted on 2 classes; got 3",
+        ),
+        (lambda: c.ConformalSets(math.nan, 0.9), "threshold must be a number"),
+        (lambda: c.ConformalSets(0.5, 1.0), "strictly between"),
+        (lambda: c.ConformalSets(0.5, 0.9, "lac"), "'thr', 'aps' or 'raps'; got 'lac'"),
+        (lambda: c.ConformalSets(0.5, 0.9, "raps", penalty=-1.0), "at least 0; got -1.0, 0 and 0"),
+        (lambda: c.ConformalSets(0.5, 0.9, "raps", penalty=math.inf), "finite and at least 0"),
+        (lambda: c.ConformalSets(0.5, 0.9, "raps", rank=-1), "at least 0; got 0.0, -1 and 0"),
+        (lambda: c.ConformalSets(0.5, 0.9, classes=-1), "at least 0; got 0.0, 0 and -1"),
+        (lambda: c.ConformalIntervals(-0.1, 0.9), "threshold must be at least 0"),
+        (lambda: c.ConformalIntervals(math.nan, 0.9), "threshold must be at least 0"),
+        (lambda: c.ConformalIntervals(1.0, 0.0), "strictly between"),
+        (lambda: c.ConformalQuantiles(math.nan, 0.9), "shift must be a number"),
+        (lambda: c.ConformalQuantiles(1.0, -0.9), "strictly between"),
+        (
+            lambda: c.ConformalSets.fit(
                 probs=torch.full((1, 2), 0.5), labels=torch.tensor([0]), score="lac"
             ),
             "'thr', 'aps' or 'raps'; got 'lac'",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import statistics
+import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -88,6 +91,22 @@ def test_inside_and_outside_of_the_average_are_two_things() -> None:
     assert abs(int(torch.stack(scores).argmin()) - 40) <= 1
 
 
+def test_samples_of_yes_have_temperatures_too() -> None:
+    """One logit for each is two, of which the other is 0."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 1.5 * torch.randn(2000, generator=generator, dtype=torch.float64)
+    labels = (torch.rand(2000, generator=generator) < logits.sigmoid()).long()
+    samples = 3.0 * (logits + torch.randn(20, 2000, generator=generator, dtype=torch.float64))
+    two = torch.stack((torch.zeros_like(samples), samples), -1)
+    fitted = c.SampleTemperature.fit(logits=samples, labels=labels)
+    assert fitted == c.SampleTemperature.fit(logits=two, labels=labels)
+    assert fitted.temperature > 1.5
+    probs = fitted(logits=samples)
+    torch.testing.assert_close(probs, (samples / fitted.temperature).sigmoid().mean(0))
+    torch.testing.assert_close(probs, fitted(logits=two)[:, 1])
+    assert fitted(logits=samples.float()).dtype == torch.float32
+
+
 def test_samples_that_are_far_apart_and_right_are_left_to_vote() -> None:
     """Each right in seven cases of ten, on its own, and not sure: votes are as sharp as it gets."""
     generator = torch.Generator().manual_seed(0)
@@ -136,6 +155,42 @@ def test_shifted_classes_need_a_bias() -> None:
     assert max(off) < 1e-3
 
 
+@pytest.mark.parametrize("kind", [c.VectorScaling, c.MatrixScaling])
+def test_weights_are_found_in_inference_mode(kind: type[c.VectorScaling | c.MatrixScaling]) -> None:
+    logits, labels = _sharpened(200, 2.0)
+    expected = kind.fit(logits=logits, labels=labels)
+    with torch.inference_mode():
+        made = kind.fit(logits=logits.clone(), labels=labels.clone())
+        assert made == expected
+        assert made(logits=logits).is_inference()
+    with torch.inference_mode():
+        inferred = [tensor.clone() for tensor in (logits, labels)]
+    assert kind.fit(logits=inferred[0], labels=inferred[1]) == expected
+    assert logits.grad is None
+
+
+@pytest.mark.parametrize("kind", [c.VectorScaling, c.MatrixScaling])
+@pytest.mark.parametrize("case", ["separable", "a class that is missing"])
+def test_weights_without_a_maximum_of_the_likelihood_stay(
+    kind: type[c.VectorScaling | c.MatrixScaling], case: str
+) -> None:
+    """The gradient of the penalised loss is zero there, by autograd of the formula."""
+    logits, labels = _sharpened(300, 2.0)
+    labels = logits.argmax(1) if case == "separable" else labels % 3
+    fitted = kind.fit(logits=logits, labels=labels)
+    start = torch.eye(4).double() if kind is c.MatrixScaling else torch.ones(4).double()
+    weight, bias = (
+        torch.tensor(field, dtype=torch.float64).requires_grad_()
+        for field in (fitted.weight, fitted.bias)
+    )
+    scores = logits @ weight.T if kind is c.MatrixScaling else logits * weight
+    prior = ((weight - start).square().sum() + bias.square().sum()) / 200
+    loss = torch.nn.functional.cross_entropy(scores + bias, labels) + prior / 300
+    for gradient in torch.autograd.grad(loss, (weight, bias)):
+        assert gradient.abs().max() < 1e-6
+    assert weight.detach().abs().max() < 100
+
+
 def test_the_isotonic_map_is_scikit_learns() -> None:
     logits, labels = _sharpened(500, 3.0)
     probs = logits.softmax(1)
@@ -154,6 +209,39 @@ def test_the_histogram_gives_the_frequencies() -> None:
     probs, labels = torch.tensor([0.1, 0.15, 0.9, 0.95]), torch.tensor([0, 1, 1, 1])
     fitted = c.HistogramBinning.fit(probs=probs, labels=labels, bins=5)
     assert fitted(torch.tensor([0.12, 0.5, 1.0])).tolist() == [0.5, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("kind", [c.HistogramBinning, c.IsotonicCalibration])
+def test_no_is_what_yes_leaves(kind: type[c.HistogramBinning | c.IsotonicCalibration]) -> None:
+    """On the edges of the bins too, where no and yes would fall to different sides."""
+    generator = torch.Generator().manual_seed(0)
+    yes = torch.randint(11, (400,), generator=generator).double() / 10
+    labels = (torch.rand(400, generator=generator) < yes**2).long()
+    two = torch.stack((1.0 - yes, yes), 1)
+    fitted = kind.fit(probs=yes, labels=labels)
+    assert fitted == kind.fit(probs=two, labels=labels)
+    got = fitted(two)
+    torch.testing.assert_close(got[:, 1], fitted(yes), rtol=0, atol=0)
+    torch.testing.assert_close(got[:, 0], 1.0 - got[:, 1], rtol=0, atol=0)
+
+
+def test_frequencies_of_yes_are_counted_in_its_own_bins() -> None:
+    """0.4 lies in (0.2, 0.4] and 0.6 in (0.4, 0.6], which mirror no bins of one another."""
+    probs = torch.tensor([0.4, 0.4, 0.4, 0.4, 0.5, 0.5], dtype=torch.float64)
+    labels = torch.tensor([1, 0, 0, 0, 1, 1])
+    fitted = c.HistogramBinning.fit(probs=probs, labels=labels, bins=5)
+    assert fitted(torch.tensor([0.4, 0.5], dtype=torch.float64)).tolist() == [0.25, 1.0]
+
+
+def test_isotonic_regression_without_scikit_learn_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
+    probs, labels = torch.tensor([0.1, 0.9]), torch.tensor([0, 1])
+    with pytest.raises(mcdrop.InputError, match=r"pip install 'mcdrop\[eval\]'"):
+        c.IsotonicCalibration.fit(probs=probs, labels=labels)
+    knots = (((0.0, 1.0), (0.0, 0.5)),)
+    assert c.IsotonicCalibration(knots)(probs)[1].item() == pytest.approx(0.45)
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
@@ -184,13 +272,50 @@ def test_quantiles_are_right_for_errors_that_are_not_normal() -> None:
     assert covered.item() == pytest.approx(0.9, abs=5 * 0.003)
 
 
+@pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
+def test_quantiles_of_deviations_that_are_far_off_are_repaired(factor: float) -> None:
+    """20,000 and 20,000 errors in deviations of 10 to 0.1 of them: as above, five.
+
+    With levels for places, all errors of deviations 10 times too small lie at levels 0 and 1.
+    """
+    mean, std, target = _errors(20_000, 1.0)
+    fresh, wide, truth = _errors(20_000, 1.0, seed=1)
+    fitted = c.QuantileRecalibration.fit(mean, factor * std, target)
+    for level in (0.01, 0.05, 0.5, 0.9, 0.995):
+        below = (truth <= fitted.quantile(fresh, factor * wide, level)).double().mean()
+        assert below.item() == pytest.approx(level, abs=5 * 0.005)
+    scaled = torch.tensor(fitted.places) * factor
+    expected = c.QuantileRecalibration.fit(mean, std, target).places
+    torch.testing.assert_close(scaled, torch.tensor(expected))
+
+
+def test_normal_errors_have_normal_quantiles_however_few() -> None:
+    """Errors at the quantiles of a normal distribution of deviation 3, as far as 1e-6."""
+    levels = torch.arange(1, 20, dtype=torch.float64) / 20
+    target = 1.0 + 3.0 * torch.special.ndtri(levels)
+    mean, std = torch.ones(19).double(), torch.ones(19).double()
+    fitted = c.QuantileRecalibration.fit(mean, std, target)
+    for level in (1e-6, 0.001, 0.3, 0.5, 0.97, 0.9999):
+        expected = 1.0 + 3.0 * statistics.NormalDist().inv_cdf(level)
+        assert fitted.quantile(mean, std, level)[0].item() == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(mcdrop.InputError, match="two held-out targets"):
+        c.QuantileRecalibration.fit(mean[:1], std[:1], target[:1])
+
+
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 def test_calibrators_are_numbers() -> None:
     """They go through JSON and come back the same."""
     logits, labels = _sharpened(200, 2.0)
     probs = logits.softmax(1)
     for kind in FITTED.values():
         fitted = kind.fit(probs=probs, labels=labels)
-        again = kind(**json.loads(json.dumps(dataclasses.asdict(fitted))))
+        plain = json.loads(json.dumps(dataclasses.asdict(fitted)))
+        again = kind(**{name: _tuples(value) for name, value in plain.items()})
+        assert hash(again) == hash(fitted)
+        assert again == fitted
         ours, theirs = (
             made(probs)
             if kind in (c.HistogramBinning, c.IsotonicCalibration)
@@ -202,14 +327,22 @@ def test_calibrators_are_numbers() -> None:
 
 def test_what_cannot_be_fitted_is_said() -> None:
     sure = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
-    with pytest.raises(mcdrop.InputError, match="no temperature between"):
+    with pytest.raises(mcdrop.InputError, match=r"no temperature is best.*sometimes wrong"):
         c.Temperature.fit(probs=sure, labels=torch.tensor([0, 1]))
-    with pytest.raises(mcdrop.InputError, match="no temperature between"):
+    with pytest.raises(mcdrop.InputError, match=r"no temperature is best.*better than chance"):
         c.Temperature.fit(probs=sure, labels=torch.tensor([1, 0]))
-    with pytest.raises(mcdrop.InputError, match=r"samples \[S, N, C\]; got \[2, 2\]"):
-        c.SampleTemperature.fit(logits=sure, labels=torch.tensor([0, 1]))
+    with pytest.raises(
+        mcdrop.InputError, match=r"samples, \[S, N, C\].*\[S, N\] of yes; got \[2\]"
+    ):
+        c.SampleTemperature.fit(logits=sure[0], labels=torch.tensor([0, 1]))
+    with pytest.raises(mcdrop.InputError, match="nan"):
+        c.SampleTemperature.fit(
+            logits=torch.stack((sure, sure * torch.nan)), labels=torch.tensor([0, 1])
+        )
+    with pytest.raises(mcdrop.InputError, match="two classes or more; got one"):
+        c.VectorScaling.fit(probs=torch.ones(2, 1), labels=torch.tensor([0, 0]))
     many = torch.randint(2, (2, 2))
-    for kind in (c.Temperature, c.VectorScaling, c.MatrixScaling):
+    for kind in FITTED.values():
         with pytest.raises(mcdrop.InputError, match=r"expected labels \[N\]"):
             kind.fit(probs=sure, labels=many)
     with pytest.raises(mcdrop.InputError, match="every prediction is exact"):
@@ -221,3 +354,66 @@ def test_what_cannot_be_fitted_is_said() -> None:
     with pytest.raises(TypeError):
         c.Temperature()  # type: ignore[call-arg]  # none is unfitted
     assert math.isfinite(c.Temperature(2.0)(probs=torch.tensor([[1.0, 0.0]])).sum())
+
+
+@pytest.mark.parametrize(
+    ("scale", "reason"), [(1e3, "larger than the range, 148"), (1e-4, "smaller than the range")]
+)
+def test_a_temperature_out_of_reach_is_told_from_none(scale: float, reason: str) -> None:
+    logits, labels = _sharpened(2000, scale)
+    with pytest.raises(mcdrop.InputError, match=f"the best temperature is {reason}"):
+        c.Temperature.fit(logits=logits, labels=labels)
+    with pytest.raises(mcdrop.InputError, match="no better than chance"):
+        c.Temperature.fit(logits=-logits, labels=labels)
+    with pytest.raises(mcdrop.InputError, match="no better than chance"):
+        c.Temperature.fit(logits=torch.zeros(4, 3), labels=torch.tensor([0, 1, 2, 0]))
+    with pytest.raises(mcdrop.InputError, match="sometimes wrong"):
+        c.Temperature.fit(logits=logits, labels=logits.argmax(1))
+    alike = torch.zeros(5, 4, 3)
+    with pytest.raises(mcdrop.InputError, match="no better than chance"):
+        c.SampleTemperature.fit(logits=alike, labels=torch.tensor([0, 1, 2, 0]))
+
+
+STEP = ((0.0, 1.0), (0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(
+            lambda kind=kind, value=value: kind(value)
+            for kind in (c.Temperature, c.SampleTemperature, c.DeviationScaling)
+            for value in (0.0, -1.0, math.nan, math.inf)
+        ),
+        lambda: c.VectorScaling((1.0, math.nan), (0.0, 0.0)),
+        lambda: c.VectorScaling((1.0, 1.0), (0.0, math.inf)),
+        lambda: c.VectorScaling((1.0, 1.0), (0.0,)),
+        lambda: c.VectorScaling((), ()),
+        lambda: c.VectorScaling((1.0,), (0.0,)),
+        lambda: c.MatrixScaling(((1.0, 0.0),), (0.0, 0.0)),
+        lambda: c.MatrixScaling(((1.0, 0.0), (1.0,)), (0.0, 0.0)),
+        lambda: c.MatrixScaling(((1.0, 0.0), (0.0, math.inf)), (0.0, 0.0)),
+        lambda: c.MatrixScaling(((1.0, 0.0), (0.0, 1.0)), (0.0, 0.0, 0.0)),
+        lambda: c.HistogramBinning(()),
+        lambda: c.HistogramBinning(((),)),
+        lambda: c.HistogramBinning(((0.0, 1.1),)),
+        lambda: c.HistogramBinning(((-0.1, 1.0),)),
+        lambda: c.HistogramBinning(((0.0, math.nan),)),
+        lambda: c.HistogramBinning(((0.0, 1.0),) * 2),
+        lambda: c.HistogramBinning(((0.0, 1.0), (0.5,), (0.5,))),
+        lambda: c.IsotonicCalibration(()),
+        lambda: c.IsotonicCalibration((STEP,) * 2),
+        lambda: c.IsotonicCalibration((((1.0, 0.0), (0.0, 1.0)),)),
+        lambda: c.IsotonicCalibration((((0.0, 1.0), (1.0, 0.0)),)),
+        lambda: c.IsotonicCalibration((((0.0, 1.0), (0.0, 1.1)),)),
+        lambda: c.IsotonicCalibration((((0.0, 1.0), (0.0,)),)),
+        lambda: c.IsotonicCalibration((((0.0, math.nan), (0.0, 1.0)),)),
+        lambda: c.QuantileRecalibration(()),
+        lambda: c.QuantileRecalibration((0.0,)),
+        lambda: c.QuantileRecalibration((0.0, -1.0)),
+        lambda: c.QuantileRecalibration((0.0, math.inf)),
+    ],
+)
+def test_fields_that_no_fit_made_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(mcdrop.InputError):
+        make()

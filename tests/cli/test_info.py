@@ -16,7 +16,7 @@ def test_the_page_says_what_the_artifact_is(mcdrop, artifacts):
         "[*, 3]",
         "dropout",
         "0.25",
-        "test_accuracy",
+        "accuracy",
         "0.875",
         "made up",
     ):

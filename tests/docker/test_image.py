@@ -157,7 +157,7 @@ class TestFiles:
             for path in root.glob("models/*/*/model.json")
         }
         assert set(manifests) == {"models/digits/1/model.json", "models/diabetes/1/model.json"}
-        assert manifests["models/digits/1/model.json"]["metrics"]["test_accuracy"] >= 0.97
+        assert manifests["models/digits/1/model.json"]["metrics"]["accuracy"] >= 0.97
 
     def test_anyone_may_read_and_our_user_owns_nothing(self, root):
         for path in [*root.glob("models/**/*"), *root.glob("opt/mcdrop/bin/*")]:

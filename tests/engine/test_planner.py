@@ -260,11 +260,11 @@ def test_new_seeds_do_not_push_out_one_that_comes_again_and_again(net: nn.Sequen
     x = torch.randn(8, 8)
     mc = mcdrop.MCDropout(net, x, task="regression")
     plan = Plan(8, Way("thinned", 16), Way("batched", 32))
-    mc._source.plan = lambda *_: plan
+    mc._opened.source.plan = lambda *_: plan
     mc.predict(x, seed=0)
     for seed in range(1, 10):
-        assert mc._source.open(plan, {"input": x}, 0, range(8))._repeated
-        assert not mc._source.open(plan, {"input": x}, seed, range(8))._repeated
+        assert mc._opened.source.open(plan, {"input": x}, 0, range(8))._repeated
+        assert not mc._opened.source.open(plan, {"input": x}, seed, range(8))._repeated
 
 
 def test_seeds_alternate_between_ways_with_one_answer(net: nn.Sequential) -> None:
@@ -272,7 +272,7 @@ def test_seeds_alternate_between_ways_with_one_answer(net: nn.Sequential) -> Non
     x = torch.randn(8, 8)
     mc = mcdrop.MCDropout(net, x, task="regression")
     plan = Plan(8, Way("thinned", 16), Way("batched", 32))
-    mc._source.plan = lambda *_: plan
+    mc._opened.source.plan = lambda *_: plan
     once, again = (mc.sample(x, samples=200, seed=7) for _ in range(2))
     loop = mcdrop.MCDropout(net, x, task="regression", engine="loop").sample(x, samples=200, seed=7)
     torch.testing.assert_close(once, loop, rtol=1e-5, atol=1e-6)

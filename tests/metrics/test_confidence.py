@@ -243,6 +243,10 @@ def test_bad_cases_are_told_apart(given: dict[str, list[object]], match: str) ->
     tensors = {name: torch.tensor(value) for name, value in given.items()}
     with pytest.raises(mcdrop.InputError, match=match):
         f.expected_calibration_error(**tensors)
-    if "probs" in tensors and match.startswith("labels must"):
-        with pytest.raises(mcdrop.InputError, match="bins=0"):
-            f.expected_calibration_error(probs=tensors["probs"], labels=torch.tensor([0]), bins=0)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "classwise", "debiased"])
+def test_there_is_a_bin(name: str) -> None:
+    probs, labels = _classes(3)
+    with pytest.raises(mcdrop.InputError, match="bins=0"):
+        ALL[name](probs=probs, labels=labels, bins=0)

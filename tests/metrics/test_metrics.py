@@ -236,12 +236,68 @@ def test_memory_does_not_grow_with_the_cases(name: str) -> None:
     assert held() == before
 
 
-def test_sums_stay_wide_in_a_half_precision_module() -> None:
-    metric = metrics.ExpectedCalibrationError()
+@pytest.mark.parametrize("name", CASES)
+def test_states_stay_wide_in_a_half_precision_module(name: str) -> None:
+    kind, function, options, batch = CASES[name]
+    metric = kind(**options)
     module = torch.nn.Module()
     module.metric = metric
+    early, late = _parts(batch, 40)
+    metric.update(**early)
     module.half()
-    assert metric.count.dtype == torch.float64
+    metric.set_dtype(torch.float16)
+    metric.update(**late)
+    expected = function(**batch, **options)
+    torch.testing.assert_close(metric.compute(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "zero"),
+    [("ause", "loss"), ("auroc", "outside"), ("aupr", "outside"), ("fpr95", "outside")],
+)
+def test_a_batch_without_a_figure_loses_nothing(name: str, zero: str) -> None:
+    """No error at all, or none from outside: NaN of the batch, and all are still there."""
+    kind, function, options, batch = CASES[name]
+    bare = {**batch, zero: torch.zeros_like(batch[zero])}
+    metric = kind(**options)
+    metric(**batch)
+    assert metric(**bare).isnan()
+    both = {key: torch.cat((batch[key], bare[key])) for key in batch}
+    torch.testing.assert_close(metric.compute(), function(**both), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adaptive", "mmce"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_kept_confidences_are_as_wide_as_the_functions(name: str, dtype: torch.dtype) -> None:
+    kind, function, options, _ = CASES[name]
+    logits = 3.0 * torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    labels = torch.randint(4, (ROWS,), generator=torch.Generator().manual_seed(1))
+    metric = kind(**options)
+    metric.update(logits=logits, labels=labels)
+    expected = function(logits=logits, labels=labels)
+    torch.testing.assert_close(metric.compute(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_batches_need_not_have_one_shape(name: str) -> None:
+    """Images of several sizes: 2 of 3 x 5, and 4 of 15 x 1, as 90 cases."""
+    kind, function, options, batch = CASES[name]
+    metric = kind(**options)
+    for part, shape in zip(_parts(batch, 30), ((2, 3, 5), (4, 15, 1)), strict=True):
+        shaped = {}
+        for key, value in part.items():
+            axis = _SAMPLE_AXES.get(key, 0)
+            spread = value.unflatten(axis, shape)
+            shaped[key] = spread.movedim(-1, 1) if key == "probs" else spread
+        metric.update(**shaped)
+    expected = function(**batch, **options)
+    torch.testing.assert_close(metric.compute(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["excess aurc", "ause"])
+def test_infinite_losses_are_refused_where_they_are_at_hand(name: str) -> None:
+    with pytest.raises(mcdrop.InputError, match="losses must be finite"):
+        CASES[name][0]().update(torch.rand(2), torch.tensor([1.0, torch.inf]))
 
 
 def test_a_collection_keeps_sums_of_different_things_apart() -> None:
@@ -265,7 +321,7 @@ def test_a_collection_keeps_sums_of_different_things_apart() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute``")
-@pytest.mark.parametrize("name", ["ece", "mce", "rmsce", "debiased", "smooth", "nll"])
+@pytest.mark.parametrize("name", CASES)
 def test_no_cases_are_not_calibrated(name: str) -> None:
     kind, _, options, _ = CASES[name]
     assert kind(**options).compute().isnan()
@@ -286,6 +342,12 @@ def test_inference_mode_can_come_and_go() -> None:
 def test_a_mask_of_numbers_is_no_mask(outside: Tensor) -> None:
     with pytest.raises(mcdrop.InputError, match="expected a bool for each"):
         metrics.DetectionAUROC().update(torch.rand(3), outside)
+
+
+def test_there_is_a_bin() -> None:
+    for kind in (metrics.ExpectedCalibrationError, metrics.AdaptiveCalibrationError):
+        with pytest.raises(mcdrop.InputError, match="bins=0"):
+            kind(bins=0)
 
 
 def test_a_collection_takes_them_together() -> None:

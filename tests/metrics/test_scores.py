@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -122,6 +123,23 @@ def test_what_are_no_samples_is_refused(probs: Tensor) -> None:
         f.predictive_entropy(probs)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        f.predictive_entropy,
+        f.expected_entropy,
+        f.mutual_information,
+        f.variation_ratio,
+        f.disagreement,
+    ],
+)
+def test_what_does_not_sum_to_one_is_refused(function: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(mcdrop.InputError, match=r"sums from 0\.75 to 1\.5"):
+        function(torch.tensor([[[0.5, 0.25]], [[0.75, 0.75]]]))
+    halves = torch.rand(2, 8, 100, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    assert function(halves.to(torch.bfloat16)).isfinite().all()
+
+
 # Distributions.
 
 
@@ -174,6 +192,18 @@ def test_the_mixtures_log_score_is_not_that_of_averaged_parameters() -> None:
     torch.testing.assert_close(got, -mixture.log_prob(target).mean(), check_dtype=False)
     averaged = f.gaussian_negative_log_likelihood(means.mean(0), one.expand(1), target)
     assert averaged > got + 3.0
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (2, 4, 3), (5,), (1, 1, 3)])
+def test_deviations_of_samples_spread_to_the_means_only(shape: tuple[int, ...]) -> None:
+    """For means [4, 3], axes of their own would be averaged over, or taken for samples."""
+    means, target = torch.zeros(4, 3), torch.zeros(3)
+    with pytest.raises(mcdrop.InputError, match=r"spread to the means \[4, 3\]; got \["):
+        f.mixture_negative_log_likelihood(means, torch.ones(shape), target)
+    whole = f.mixture_negative_log_likelihood(means, torch.ones(4, 3), target)
+    for fine in ((), (1,), (3,), (4, 1), (1, 3)):
+        some = f.mixture_negative_log_likelihood(means, torch.ones(fine), target)
+        torch.testing.assert_close(some, whole)
 
 
 def test_quantile_and_interval_scores_equal_the_formulas() -> None:
@@ -246,19 +276,47 @@ def test_calibrated_normals_are_calibrated() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_errors_of_deviations_equal_netcals(netcal: ModuleType) -> None:
+    """Its UCE is ours. Its ENCE has bins of equal width, of deviations, where the paper's have
+    equal mass: another number."""
     mean, std, target = _numbers()
-    ours = f.expected_normalized_calibration_error(mean, std, target, bins=10)
-    expected = reference.ence(std.numpy(), (mean - target).numpy(), 10)
-    assert ours.item() == pytest.approx(expected, abs=1e-12)
-    theirs = netcal.regression.UCE(bins=10).measure((mean.numpy(), std.numpy()), target.numpy())
-    uce = f.uncertainty_calibration_error(mean, std, target, bins=10)
-    assert float(np.squeeze(theirs)) > 0
-    bins = np.clip(np.ceil((std**2 - (std**2).min()) / np.ptp(std**2) * 10) - 1, 0, 9)
-    parts = [bins.numpy() == b for b in range(10)]
-    gaps = [
-        ((mean - target)[p] ** 2 - std[p] ** 2).mean().abs() * p.mean() for p in parts if any(p)
-    ]
-    assert uce.item() == pytest.approx(float(sum(gaps)), abs=1e-9)
+    theirs = {
+        kind: float(np.squeeze(metric.measure((mean.numpy(), std.numpy()), target.numpy())))
+        for kind, metric in (
+            ("uce", netcal.regression.UCE(bins=10)),
+            ("ence", netcal.regression.ENCE(bins=10)),
+        )
+    }
+    uce = f.uncertainty_calibration_error(mean, std, target, bins=10).item()
+    assert uce == pytest.approx(1.15577, abs=1e-5)
+    assert uce == pytest.approx(theirs["uce"], abs=1e-6)
+    ence = f.expected_normalized_calibration_error(mean, std, target, bins=10).item()
+    assert ence == pytest.approx(
+        reference.ence(std.numpy(), (mean - target).numpy(), 10), abs=1e-12
+    )
+    assert ence == pytest.approx(0.3987, abs=1e-4)
+    assert theirs["ence"] == pytest.approx(0.3909, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "function", [f.expected_normalized_calibration_error, f.uncertainty_calibration_error]
+)
+def test_the_order_of_equal_deviations_does_not_matter(function: Callable[..., Tensor]) -> None:
+    mean, std, target = _numbers(103)
+    std = (std * 3).round() / 3
+    assert len(std.unique()) < 5
+    value = function(mean, std, target)
+    for seed in range(20):
+        order = torch.randperm(103, generator=torch.Generator().manual_seed(seed))
+        shuffled = function(mean[order], std[order], target[order])
+        torch.testing.assert_close(shuffled, value, rtol=1e-12, atol=1e-12)
+
+
+def test_equal_deviations_are_one_bin_cut_in_two() -> None:
+    """Errors of 1 and 3 at one deviation: both halves have their mean square, 5."""
+    zero, std = torch.zeros(4), torch.ones(4)
+    target = torch.tensor([1.0, 1.0, 3.0, 3.0])
+    got = f.expected_normalized_calibration_error(zero, std, target, bins=2)
+    assert got.item() == pytest.approx(math.sqrt(5.0) - 1.0)
 
 
 # Selection and detection.
@@ -297,6 +355,16 @@ def test_the_best_order_has_no_excess() -> None:
     assert f.area_under_sparsification_error(loss, loss).item() == 0.0
     assert f.excess_area_under_risk_coverage(-loss, loss).item() > 0.1
     assert f.area_under_sparsification_error(-loss, loss).item() > 0.1
+
+
+@pytest.mark.parametrize(
+    "function", [f.excess_area_under_risk_coverage, f.area_under_sparsification_error]
+)
+def test_infinite_losses_have_no_best_order(function: Callable[..., Tensor]) -> None:
+    uncertainty, loss = torch.tensor([0.1, 0.2]), torch.tensor([0.5, torch.inf])
+    with pytest.raises(mcdrop.InputError, match="losses must be finite"):
+        function(uncertainty, loss)
+    assert f.area_under_risk_coverage(uncertainty, loss).item() == math.inf
 
 
 def test_coverage_and_risk_answer_each_other() -> None:

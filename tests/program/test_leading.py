@@ -60,8 +60,8 @@ def test_thinned_chains_lead_and_convolutions_do_not() -> None:
         torch.testing.assert_close(
             mc.sample(x, samples=20), loop.sample(x, samples=20), rtol=1e-5, atol=1e-6
         )
-        sampler = mc._source.open(mc.plan, {"input": x}, 0, range(5))
+        sampler = mc._opened.source.open(mc.plan, {"input": x}, 0, range(5))
         sampler.samples(range(16))
         (run,) = sampler._runs.values()
-        assert isinstance(mc._source._engines["thinned"], ThinnedEngine)
+        assert isinstance(mc._opened.source._engines["thinned"], ThinnedEngine)
         assert run.leads == leads

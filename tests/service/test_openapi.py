@@ -1,8 +1,8 @@
 import pytest
 
 from service.protocol import InferRequest
-from service.routes import oip, predict
-from service.schemas import PredictRequest
+from service.routes import calibration, oip, predict
+from service.schemas import EvaluateRequest, PredictRequest
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,12 @@ def test_bodies_are_described_with_examples(document):
 
 
 def test_examples_fit_what_they_exemplify():
-    for request, examples in ((PredictRequest, predict._EXAMPLES), (InferRequest, oip._EXAMPLES)):
+    pairs = (
+        (PredictRequest, predict._EXAMPLES),
+        (InferRequest, oip._EXAMPLES),
+        (EvaluateRequest, calibration._EXAMPLES),
+    )
+    for request, examples in pairs:
         for example in examples.values():
             request.model_validate(example["value"], strict=True)
 
@@ -71,8 +76,10 @@ def test_references_lead_somewhere(document):
 def test_operations_are_named_for_generated_clients(document):
     names = [operation["operationId"] for _, _, operation in operations(document)]
     assert sorted(names) == [
-        "get_model", "get_version", "infer_model", "infer_version", "list_models", "live",
-        "model_metadata", "model_ready", "predict", "predict_version", "ready", "server_live",
-        "server_metadata", "server_ready", "version_metadata", "version_ready",
+        "evaluate_model", "evaluate_version", "get_calibration", "get_model", "get_reliability",
+        "get_version", "get_version_calibration", "get_version_reliability", "infer_model",
+        "infer_version", "list_models", "live", "model_metadata", "model_ready", "predict",
+        "predict_version", "ready", "server_live", "server_metadata", "server_ready",
+        "version_metadata", "version_ready",
     ]  # fmt: skip
     assert {method for _, method, _ in operations(document)} == {"get", "post"}

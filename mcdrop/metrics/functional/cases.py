@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mcdrop.errors import InputError
 
+SLACK = 1e-2  # rounding of float16 and bfloat16 softmaxes of many classes
+
 
 @dataclass(frozen=True, slots=True)
 class Cases:
@@ -97,9 +99,9 @@ def _check(made: Cases, *, whole: bool) -> None:
             f"labels must be from 0 to {classes - 1}; got {int(labels[outside][0])} in "
             f"{int(outside.sum())} of {len(labels)} cases"
         )
-    bad = ~((probs >= 0.0) & (probs <= 1.0 + _SLACK)).all(1)
+    bad = ~((probs >= 0.0) & (probs <= 1.0 + SLACK)).all(1)
     if whole:
-        bad |= (probs.sum(1) - 1.0).abs() > _SLACK
+        bad |= (probs.sum(1) - 1.0).abs() > SLACK
     if bool(bad.any()):
         first = int(bad.nonzero()[0])
         sums = " and each row to sum to 1" if whole else ""
@@ -107,10 +109,6 @@ def _check(made: Cases, *, whole: bool) -> None:
             f"expected probabilities in [0, 1]{sums}; case {first} has {probs[first].tolist()[:8]}"
             f" ({int(bad.sum())} such cases). Scores before a softmax are logits=…"
         )
-
-
-# Rounding of float16 and bfloat16 softmaxes of many classes.
-_SLACK = 1e-2
 
 
 def _name(tensor: Tensor) -> str:

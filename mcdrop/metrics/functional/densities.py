@@ -26,9 +26,13 @@ def gaussian_negative_log_likelihood(mean: Tensor, std: Tensor, target: Tensor) 
     Raises:
         InputError: shapes differ, or a standard deviation is not above 0.
     """
-    mean, std, target = gaussians(mean, std, target)
+    return -log_densities(*gaussians(mean, std, target)).mean()
+
+
+def log_densities(mean: Tensor, std: Tensor, target: Tensor) -> Tensor:
+    """Log density of each target under its normal distribution, float64 in and out, in nats."""
     z = (target - mean) / std
-    return (0.5 * (z.square() + _LOG_2PI) + std.log()).mean()
+    return -0.5 * (z.square() + _LOG_2PI) - std.log()
 
 
 def mixture_negative_log_likelihood(means: Tensor, stds: Tensor, target: Tensor) -> Tensor:
@@ -56,11 +60,19 @@ def mixture_negative_log_likelihood(means: Tensor, stds: Tensor, target: Tensor)
         0.9189
     """
     samples, target = ensemble(means, target)
+    # spread out, they must have the shape of the means and no axes of their own
+    if stds.ndim > means.ndim or any(
+        ours not in (1, theirs)
+        for ours, theirs in zip(reversed(stds.shape), reversed(means.shape), strict=False)
+    ):
+        raise InputError(
+            f"expected standard deviations that spread to the means {list(means.shape)}; got "
+            f"{list(stds.shape)}"
+        )
     stds = stds.detach().double()
     if bool((stds <= 0).any()):
         raise InputError("standard deviations must be above 0")
-    z = (target - samples) / stds
-    logs = -0.5 * (z.square() + _LOG_2PI) - stds.log()
+    logs = log_densities(samples, stds, target)
     return (math.log(len(samples)) - torch.logsumexp(logs, 0)).mean()
 
 
@@ -88,12 +100,16 @@ def crps_gaussian(mean: Tensor, std: Tensor, target: Tensor) -> Tensor:
         >>> round(crps_gaussian(0 * one, one, 0 * one).item(), 4)
         0.2337
     """
-    mean, std, target = gaussians(mean, std, target, zero=True)
+    return gaussian_crps(*gaussians(mean, std, target, zero=True)).mean()
+
+
+def gaussian_crps(mean: Tensor, std: Tensor, target: Tensor) -> Tensor:
+    """`crps_gaussian` of each target, float64 in and out."""
     error = target - mean
     z = error / std.clamp_min(torch.finfo(std.dtype).tiny)
     density = torch.exp(-0.5 * z.square()) / math.sqrt(2.0 * math.pi)
     inner = z * torch.erf(z / math.sqrt(2.0)) + 2.0 * density - 1.0 / math.sqrt(math.pi)
-    return torch.where(std > 0, std * inner, error.abs()).mean()
+    return torch.where(std > 0, std * inner, error.abs())
 
 
 def crps_ensemble(samples: Tensor, target: Tensor, *, fair: bool = False) -> Tensor:

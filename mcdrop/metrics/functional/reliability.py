@@ -135,11 +135,20 @@ def equal_width(confidence: Tensor, bins: int, dtype: torch.dtype) -> Tensor:
     Raises:
         InputError: there is to be no bin.
     """
+    edges = torch.linspace(0.0, 1.0, some(bins) + 1, dtype=torch.float64, device=confidence.device)
+    rounded = confidence.to(dtype).double()  # 1 - 0.1 too
+    return torch.bucketize(rounded.contiguous(), edges[1:-1].to(dtype).double(), right=False)
+
+
+def some(bins: int) -> int:
+    """A number of bins.
+
+    Raises:
+        InputError: there is to be none.
+    """
     if bins < 1:
         raise InputError(f"expected at least one bin; got bins={bins}")
-    edges = torch.linspace(0.0, 1.0, bins + 1, dtype=torch.float64, device=confidence.device)
-    rounded = confidence.to(dtype).double()  # 1 - 0.1 too
-    return torch.bucketize(rounded, edges[1:-1].to(dtype).double(), right=False)
+    return bins
 
 
 def _summed(place: Tensor, confidence: Tensor, correct: Tensor, bins: int) -> ReliabilityCurve:
@@ -285,13 +294,15 @@ def adaptive_calibration_error(
         InputError: an argument does not fit.
     """
     found = cases(probs=probs, logits=logits, labels=labels)
-    if bins < 1:
-        raise InputError(f"expected at least one bin; got bins={bins}")
-    order = found.confidence.argsort(stable=True)
-    number, bins = len(order), min(bins, len(order))
+    return adaptive_error(found.confidence, found.correct, bins)
+
+
+def adaptive_error(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
+    """`adaptive_calibration_error` of confidences and whether they were right, `[N]` each."""
+    order = confidence.argsort(stable=True)
+    number, bins = len(order), min(some(bins), len(order))
     place = torch.arange(number, device=order.device) * bins // number
-    confidence, correct = found.confidence[order], found.correct[order]
-    return _summed(place, confidence, correct, bins).expected_error()
+    return _summed(place, confidence[order], correct[order], bins).expected_error()
 
 
 def classwise_calibration_error(

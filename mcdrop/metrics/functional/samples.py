@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.errors import InputError
+from mcdrop.metrics.functional.cases import SLACK
 
 
 def predictive_entropy(probs: Tensor) -> Tensor:
@@ -80,4 +81,10 @@ def _samples(probs: Tensor) -> Tensor:
     wide = probs.detach().double()
     if bool(((wide < 0.0) | (wide > 1.0)).any()) or bool(wide.isnan().any()):
         raise InputError("probabilities must lie in [0, 1]; apply the softmax first")
+    sums = wide.sum(-1)
+    if bool(((sums - 1.0).abs() > SLACK).any()):
+        raise InputError(
+            "probabilities must sum to 1 over the last axis, of classes; got sums from "
+            f"{float(sums.amin()):.4g} to {float(sums.amax()):.4g}. Of two outcomes pass no and yes"
+        )
     return wide

@@ -77,7 +77,16 @@ def area_under_risk_coverage(uncertainty: Tensor, loss: Tensor) -> Tensor:
 
 
 def excess_area_under_risk_coverage(uncertainty: Tensor, loss: Tensor) -> Tensor:
-    """AURC less that of the order that knows the losses (Geifman et al. 2019): 0 is best."""
+    """AURC less that of the order that knows the losses (Geifman et al. 2019): 0 is best.
+
+    Args:
+        uncertainty: as for `risk_coverage`.
+        loss: as for `risk_coverage`, and finite.
+
+    Raises:
+        InputError: an argument does not fit.
+    """
+    finite(loss)
     return risk_coverage(uncertainty, loss).area - risk_coverage(loss, loss).area
 
 
@@ -128,13 +137,27 @@ def area_under_sparsification_error(uncertainty: Tensor, loss: Tensor) -> Tensor
 
     Args:
         uncertainty: of each case, `[N, ...]`.
-        loss: errors, of that shape, at least 0.
+        loss: errors, of that shape, at least 0 and finite.
 
     Raises:
         InputError: an argument does not fit, or all errors are 0.
     """
+    finite(loss)
     ours, best = risk_coverage(uncertainty, loss), risk_coverage(loss, loss)
     whole = ours.risk[-1]
     if not bool(whole > 0):
         raise InputError("there is no error to be sparsified")
     return ((ours.risk - best.risk) / whole).mean()
+
+
+def finite(loss: Tensor) -> None:
+    """Check losses that are compared with those of the best order.
+
+    Raises:
+        InputError: one is infinite.
+    """
+    if bool(loss.isinf().any()):
+        raise InputError(
+            "losses must be finite: an infinite one is as bad in any order, and nothing is left to "
+            "be compared. Bound them first, a log score by the probability that it is taken of"
+        )

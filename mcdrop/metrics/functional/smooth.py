@@ -12,6 +12,7 @@ from mcdrop.metrics.functional.cases import cases
 
 GRID = 4096  # points of [0, 1] on which residuals are smoothed: finer than any bandwidth found
 _STEPS = 30
+_WIDTH = 0.4
 
 
 def smooth_calibration_error(
@@ -51,26 +52,34 @@ def residuals(confidence: Tensor, correct: Tensor) -> Tensor:
     return empty.scatter_add_(0, place, correct - confidence)
 
 
-def smoothed(sums: Tensor, number: int) -> Tensor:
+def smoothed(sums: Tensor, number: Tensor | int) -> Tensor:
     """Smooth ECE of residuals on the grid.
 
     Args:
-        sums: of residuals, `[GRID]`.
-        number: of cases.
+        sums: of residuals, `[..., GRID]`.
+        number: of cases, `[...]`.
+
+    Returns:
+        `[...]`, float64.
     """
-    mirrored = torch.cat((sums, sums.flip(0))) / number  # reflection at both ends, then periodic
+    number = torch.as_tensor(number, dtype=sums.dtype, device=sums.device)[..., None]
+    # reflection at both ends, then periodic
+    mirrored = torch.cat((sums, sums.flip(-1)), -1) / number
     spectrum = torch.fft.rfft(mirrored)
-    frequency = torch.arange(len(spectrum), device=sums.device) * math.pi
+    frequency = torch.arange(spectrum.shape[-1], device=sums.device) * math.pi
 
-    def error(bandwidth: float) -> float:
-        kernel = torch.exp(-0.5 * (frequency * bandwidth).square())
-        return float(torch.fft.irfft(spectrum * kernel, 2 * GRID)[:GRID].abs().sum())
+    def error(bandwidth: Tensor) -> Tensor:
+        kernel = torch.exp(-0.5 * (frequency * bandwidth[..., None]).square())
+        smooth: Tensor = torch.fft.irfft(spectrum * kernel, 2 * GRID)
+        return smooth[..., :GRID].abs().sum(-1)
 
-    low, high = 0.0, 1.0
+    low = torch.zeros(sums.shape[:-1], dtype=sums.dtype, device=sums.device)
+    high = torch.ones_like(low)
     for _ in range(_STEPS):  # the error falls with the bandwidth: they meet once
         middle = (low + high) / 2.0
-        low, high = (middle, high) if error(middle) > middle else (low, middle)
-    return torch.tensor(high, dtype=torch.float64, device=sums.device)
+        above = error(middle) > middle
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return high
 
 
 def maximum_mean_calibration_error(
@@ -78,7 +87,7 @@ def maximum_mean_calibration_error(
     probs: Tensor | None = None,
     logits: Tensor | None = None,
     labels: Tensor,
-    width: float = 0.4,
+    width: float = _WIDTH,
 ) -> Tensor:
     r"""MMCE (Kumar, Sarawagi & Jain 2018, eq. 4), with their Laplacian kernel.
 
@@ -102,9 +111,14 @@ def maximum_mean_calibration_error(
     if not width >= 0.01:
         raise InputError(f"expected a kernel width of at least 0.01; got {width}")
     found = cases(probs=probs, logits=logits, labels=labels)
-    order = found.confidence.argsort()
-    place = found.confidence[order] / width
-    residual = found.correct[order] - found.confidence[order]
+    return kernel_error(found.confidence, found.correct, width)
+
+
+def kernel_error(confidence: Tensor, correct: Tensor, width: float = _WIDTH) -> Tensor:
+    """`maximum_mean_calibration_error` of confidences and whether they were right, `[N]` each."""
+    order = confidence.argsort()
+    place = confidence[order] / width
+    residual = correct[order] - confidence[order]
     # sum over pairs i <= j: e^-(place_j - place_i), a running sum of what comes before
     before = torch.cumsum(residual * place.exp(), 0) - residual * place.exp()
     pairs = 2.0 * (residual * (-place).exp() * before).sum() + residual.square().sum()

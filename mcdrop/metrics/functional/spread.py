@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mcdrop.errors import InputError
 from mcdrop.metrics.functional.densities import alike, gaussians
+from mcdrop.metrics.functional.reliability import some
 
 LEVELS = 99
 
@@ -137,7 +138,8 @@ def expected_normalized_calibration_error(
 
     .. math:: \frac{1}{B} \sum_b \frac{|RMV_b - RMSE_b|}{RMV_b}
 
-    RMV is the root mean predicted variance of a bin, RMSE the root mean squared error.
+    RMV is the root mean predicted variance of a bin, RMSE the root mean squared error. Targets of
+    equal deviations may fall into two bins: each counts with the mean squared error of all of them.
 
     Args:
         mean: `[N, ...]`.
@@ -176,12 +178,17 @@ def uncertainty_calibration_error(
 
 
 def _in_order(mean: Tensor, std: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Predicted variances and squared errors, in the order of the former."""
+    """Predicted variances and squared errors, in the order of the former.
+
+    Where variances are equal, each error is the mean of all of theirs: which comes first says
+    nothing.
+    """
     variance, order = std.square().flatten().sort()
-    return variance, (target - mean).square().flatten()[order]
+    squared = (target - mean).square().flatten()[order]
+    _, ties, counts = torch.unique_consecutive(variance, return_inverse=True, return_counts=True)
+    sums = torch.zeros_like(counts, dtype=squared.dtype).scatter_add_(0, ties, squared)
+    return variance, (sums / counts)[ties]
 
 
 def _bins(bins: int, values: Tensor) -> int:
-    if bins < 1:
-        raise InputError(f"expected at least one bin; got bins={bins}")
-    return min(bins, len(values))
+    return min(some(bins), len(values))

@@ -1,0 +1,215 @@
+"""How good the predictions are: what was measured offline, and what labelled rows say now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from threading import Event
+from typing import Annotated, Any
+
+import torch
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.requests import ClientDisconnect
+from torch import Tensor
+
+from mcdrop.evaluation import Evaluation, Labelled, charts, evaluate
+from mcdrop.tasks import Gaussian, Regression
+from service.bodies import JSON, read_json
+from service.errors import InvalidRequestError, NotFoundError
+from service.inference import Runtime, answered, from_rows, make_query, runtime
+from service.openapi import problems, request_body
+from service.registry import Loaded
+from service.routes.models import Name, Number
+from service.schemas import CalibrationResponse, EvaluateRequest
+
+router = APIRouter(prefix="/v1/models", tags=["calibration"])
+
+Run = Annotated[Runtime, Depends(runtime)]
+
+_AT_A_TIME = 256  # rows; between two batches a caller who has gone is noticed
+_DEEPEST = 16  # axes of targets
+_EXAMPLES = {
+    "four patients": {
+        "summary": "Rows of the demo model `diabetes` with what their progression was",
+        "value": {
+            "inputs": [
+                [59.0, 2.0, 32.1, 101.0, 157.0, 93.2, 38.0, 4.0, 4.8598, 87.0],
+                [48.0, 1.0, 21.6, 87.0, 183.0, 103.2, 70.0, 3.0, 3.8918, 69.0],
+                [72.0, 2.0, 30.5, 93.0, 156.0, 93.6, 41.0, 4.0, 4.6728, 85.0],
+                [24.0, 1.0, 25.3, 84.0, 198.0, 131.4, 40.0, 5.0, 4.8903, 89.0],
+            ],
+            "targets": [151.0, 75.0, 141.0, 206.0],
+        },
+    },
+}
+_SVG: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The picture.", "content": {"image/svg+xml": {}}}
+}
+_EVALUATE: dict[str, Any] = {
+    "response_model": Evaluation,
+    "responses": problems(400, 404, 413, 415, 422, 429, 503),
+    "openapi_extra": request_body(EvaluateRequest, _EXAMPLES),
+}
+
+
+@router.get(
+    "/{model}/calibration",
+    summary="How well is a model calibrated?",
+    responses=problems(404, 422, 503),
+)
+async def get_calibration(run: Run, model: Name) -> CalibrationResponse:
+    """The calibrators that its predictions pass, and the evaluation that it came with."""
+    return _calibration(run.registry.ready(model))
+
+
+@router.get(
+    "/{model}/versions/{version}/calibration",
+    summary="How well is a version of a model calibrated?",
+    responses=problems(404, 422, 503),
+)
+async def get_version_calibration(run: Run, model: Name, version: Number) -> CalibrationResponse:
+    """The calibrators that its predictions pass, and the evaluation that it came with."""
+    return _calibration(run.registry.ready(model, version))
+
+
+@router.get(
+    "/{model}/calibration/reliability.svg",
+    summary="Draw the reliability diagram",
+    response_class=Response,
+    responses={**_SVG, **problems(404, 422, 503)},
+)
+async def get_reliability(run: Run, model: Name) -> Response:
+    """Accuracy over confidence; for numbers the share of targets in intervals of each level."""
+    return _reliability(run.registry.ready(model))
+
+
+@router.get(
+    "/{model}/versions/{version}/calibration/reliability.svg",
+    summary="Draw the reliability diagram of a version",
+    response_class=Response,
+    responses={**_SVG, **problems(404, 422, 503)},
+)
+async def get_version_reliability(run: Run, model: Name, version: Number) -> Response:
+    """Accuracy over confidence; for numbers the share of targets in intervals of each level."""
+    return _reliability(run.registry.ready(model, version))
+
+
+@router.post("/{model}/evaluate", summary="Evaluate on labelled rows", **_EVALUATE)
+async def evaluate_model(request: Request, run: Run, model: Name) -> Response:
+    """What predictions of these rows are worth: the document that `mcdrop evaluate` writes."""
+    return await _evaluate(request, run, run.registry.ready(model))
+
+
+@router.post(
+    "/{model}/versions/{version}/evaluate",
+    summary="Evaluate a version of a model on labelled rows",
+    **_EVALUATE,
+)
+async def evaluate_version(request: Request, run: Run, model: Name, version: Number) -> Response:
+    """What predictions of these rows are worth: the document that `mcdrop evaluate` writes."""
+    return await _evaluate(request, run, run.registry.ready(model, version))
+
+
+def _calibration(loaded: Loaded) -> CalibrationResponse:
+    calibration = loaded.predictor.calibration
+    return CalibrationResponse(
+        model=loaded.name,
+        version=loaded.version,
+        calibrators=calibration.describe() if calibration else "",
+        fitted_on=calibration.source if calibration else "",
+        cases=calibration.cases if calibration else 0,
+        evaluation=loaded.predictor.evaluation,
+    )
+
+
+def _reliability(loaded: Loaded) -> Response:
+    found = loaded.predictor.evaluation
+    if found is None:
+        raise NotFoundError(
+            f"model {loaded.name!r} version {loaded.version} carries no evaluation; "
+            "`mcdrop evaluate --attach` puts one into it"
+        )
+    if found.reliability is not None:
+        picture = charts.reliability(found.reliability, standalone=True)
+    else:
+        picture = charts.coverage(found.coverage, standalone=True)
+    return Response(picture, media_type="image/svg+xml")
+
+
+async def _evaluate(request: Request, run: Runtime, loaded: Loaded) -> Response:
+    asked = await read_json(request, EvaluateRequest)
+    query = make_query(
+        run, loaded, from_rows(loaded, asked.inputs), samples=asked.samples, seed=asked.seed
+    )
+    targets = _targets(loaded, asked.targets)
+    rows = len(next(iter(query.inputs.values())))
+    if len(targets) != rows:
+        raise InvalidRequestError(f"expected a target for each of {rows} rows; got {len(targets)}")
+    if asked.groups is not None and len(asked.groups) != rows:
+        raise InvalidRequestError(
+            f"expected a group for each of {rows} rows; got {len(asked.groups)}"
+        )
+
+    def work(abandoned: Event) -> Evaluation:
+        return evaluate(
+            loaded.predictor,
+            _batches(query.inputs, targets, asked.groups, abandoned),
+            source="the request",
+            samples=query.samples,
+            seed=query.seed,
+        )
+
+    timed = await answered(request, run, work)
+    document = timed.value.model_copy(
+        update={
+            "model": timed.value.model.model_copy(
+                update={"name": loaded.name, "version": loaded.version}
+            )
+        }
+    )
+    return JSON(document.model_dump(mode="json"))
+
+
+def _batches(
+    inputs: Mapping[str, Tensor], targets: Tensor, groups: list[str] | None, abandoned: Event
+) -> Iterator[Labelled]:
+    for start in range(0, len(targets), _AT_A_TIME):
+        if abandoned.is_set():
+            raise ClientDisconnect
+        part = slice(start, start + _AT_A_TIME)
+        yield Labelled(
+            {name: tensor[part] for name, tensor in inputs.items()},
+            targets[part],
+            None if groups is None else groups[part],
+        )
+
+
+def _targets(loaded: Loaded, given: list[Any]) -> Tensor:
+    """Numbers, or labels: of classes their numbers or names."""
+    if isinstance(loaded.manifest.task, Regression | Gaussian):
+        wanted, dtype = "finite numbers", torch.float64
+    else:
+        wanted, dtype = "class numbers or names", torch.int64
+        names = {name: place for place, name in enumerate(loaded.manifest.classes or ())}
+        given = _numbered(given, names, deep=0)
+    try:
+        made = torch.tensor(given)
+    except (ValueError, TypeError, RuntimeError, OverflowError):
+        raise InvalidRequestError(f"targets are nested lists of {wanted}") from None
+    whole = not made.is_floating_point()
+    if made.numel() == 0 or (dtype is torch.int64 and not whole):
+        raise InvalidRequestError(f"targets are nested lists of {wanted}")
+    if not whole and not bool(made.isfinite().all()):
+        raise InvalidRequestError(f"targets are nested lists of {wanted}")
+    return made.to(dtype)
+
+
+def _numbered(given: Any, names: Mapping[str, int], deep: int) -> Any:
+    """Names of classes as their numbers, in nested lists of no great depth."""
+    if isinstance(given, list) and deep < _DEEPEST:
+        return [_numbered(part, names, deep + 1) for part in given]
+    if isinstance(given, str):
+        if given not in names:
+            known = ", ".join(list(names)[:20]) or "none: send numbers"
+            raise InvalidRequestError(f"there is no class {given!r}; there are: {known}")
+        return names[given]
+    return given
