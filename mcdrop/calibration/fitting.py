@@ -124,10 +124,10 @@ def fit_calibration(
 
     Example:
         >>> import mcdrop
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Dropout(), torch.nn.ReLU())
+        >>> net = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(2, 1))
         >>> mc = mcdrop.MCDropout(net, torch.zeros(1, 2), task="regression")
-        >>> x = torch.randn(40, 2)
-        >>> fit_calibration(mc.task, mc.predict(x), torch.randn(40, 8)).describe()
+        >>> x, y = torch.randn(40, 2), torch.randn(40, 1)
+        >>> fit_calibration(mc.task, mc.predict(x), y).describe()
         'DeviationScaling, conformal intervals (scaled)'
     """
     method, conformal = choose(task, method, conformal)
@@ -142,6 +142,8 @@ def fit_calibration(
     bare = Calibration(task, source=source, cases=0)
     if isinstance(prediction, RegressionPrediction):
         truth = shaped_targets(prediction.mean, targets)
+        if method != "none" or conformal == "scaled":
+            _require_spread(prediction)
         scaling = _number_scaling(method, prediction.rows(first), truth[first])
         fitted = dataclasses.replace(bare, scaling=scaling, cases=truth.numel())
         rest, true = fitted.apply(prediction.rows(second)), truth[second]
@@ -159,6 +161,17 @@ def fit_calibration(
     if isinstance(scale, SampleTemperature) and logits is not None:
         left = _tempered(calibrated, scale, logits[:, second], left)
     return _class_rules(calibrated, conformal, left, labels[second].flatten())
+
+
+def _require_spread(prediction: RegressionPrediction) -> None:
+    exact = int((prediction.variance == 0.0).sum())
+    if exact:
+        raise InputError(
+            f"the predicted variance is 0 for {exact} of {prediction.variance.numel()} held-out "
+            "numbers, which no factor makes larger: tell the noise of the data, with "
+            'task=mcdrop.tasks.Regression(noise_variance=…), or take method="none" with '
+            'conformal="absolute"'
+        )
 
 
 def _number_scaling(

@@ -217,6 +217,21 @@ def test_a_factor_scales_every_variance(narrow: tuple[mcdrop.MCDropout, Tensor, 
     assert torch.equal(found.mean, bare.mean)
 
 
+@pytest.mark.parametrize(("method", "conformal"), [("deviation", "none"), ("none", "scaled")])
+def test_numbers_without_spread_are_refused_with_what_to_do(method: str, conformal: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(2, 8), nn.Dropout(), nn.ReLU(), nn.Linear(8, 1), nn.ReLU())
+        x, y = torch.randn(40, 2), torch.randn(40, 1)
+    mc = mcdrop.MCDropout(net, x, task="regression", engine="loop")
+    dead = int((mc.predict(x).variance == 0).sum())
+    assert 0 < dead < len(x)
+    with pytest.raises(mcdrop.InputError, match=rf"0 for {dead} of 40 held-out.*noise_variance"):
+        mc.calibrate(x, y, method=method, conformal=conformal)
+    assert mc.calibration is None
+    assert mc.calibrate(x, y, method="none", conformal="absolute").intervals is not None
+
+
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
 def test_sets_hold_over_resplits_though_a_scaling_was_fitted_too(method: str) -> None:
     """Coverage over 200 resplits within binomial bounds, at a false-alarm rate of 1e-6.

@@ -42,7 +42,7 @@ def test_without_scikit_learn_it_says_what_to_install():
 def test_a_model_is_trained_once_unless_forced(mcdrop, tmp_path):
     first = mcdrop("demo", "diabetes", "--output", tmp_path)
     assert first.exit_code == 0, first.stderr
-    assert "rmse" in first.stdout
+    assert "root mean squared error" in first.stdout
     manifest = load(tmp_path / "diabetes" / "1").manifest
     again = mcdrop("demo", "diabetes", "--output", tmp_path, "--seed", 1)
     assert "is there already" in again.stdout
