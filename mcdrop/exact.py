@@ -11,7 +11,7 @@ from torch import Tensor
 from mcdrop.engine import Way
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.program import Program
-from mcdrop.program.schema import lookup_errors
+from mcdrop.program.schema import LookupErrors
 from mcdrop.tasks import Regression
 
 CLOSED_FORM: Final = Way("closed form", 0)
@@ -36,7 +36,7 @@ def switched_off(
         rows = len(next(iter(part.values())))
         if rows == 1 and not program.takes_one_row:  # such a row comes twice
             part = {name: torch.cat((tensor, tensor)) for name, tensor in part.items()}
-        with torch.no_grad(), lookup_errors():
+        with torch.no_grad(), LookupErrors():
             outputs = program.run_deterministic(part).values()
         parts.append([output[:rows] for output in outputs])
     return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))

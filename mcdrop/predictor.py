@@ -37,7 +37,7 @@ from mcdrop.prediction import Prediction
 from mcdrop.program import Manifest, Program, TensorSpec, artifact
 from mcdrop.program.device import resolve_device
 from mcdrop.program.manifest import Defaults
-from mcdrop.program.schema import Inputs, checked, lookup_errors
+from mcdrop.program.schema import Inputs, LookupErrors, checked
 from mcdrop.sampling import BLOCK, Masks, Sampling
 from mcdrop.summary import Progress, Summary, first_look, partials, summarised
 from mcdrop.tasks import AnyTask, Task, resolve
@@ -323,7 +323,7 @@ class MCDropout:
         if isinstance(plain, Planner):
             return switched_off(self.program, inputs, plain.fitting_rows(inputs))[0]
         assert isinstance(plain, EagerEngine)
-        with torch.no_grad(), lookup_errors():
+        with torch.no_grad(), LookupErrors():
             return plain.deterministic(inputs)[0]
 
     def save(

@@ -125,7 +125,7 @@ def fit_calibration(
     Example:
         >>> import mcdrop
         >>> net = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(2, 1))
-        >>> mc = mcdrop.MCDropout(net, torch.zeros(1, 2), task="regression")
+        >>> mc = mcdrop.MCDropout(net, torch.ones(1, 2), task="regression")
         >>> x, y = torch.randn(40, 2), torch.randn(40, 1)
         >>> fit_calibration(mc.task, mc.predict(x), y).describe()
         'DeviationScaling, conformal intervals (scaled)'

@@ -21,7 +21,7 @@ from mcdrop.capture.trace import monte_carlo_copy
 from mcdrop.engine.plan import Plan, Way
 from mcdrop.errors import CaptureError
 from mcdrop.program.kernels import aligned
-from mcdrop.program.schema import lookup_errors
+from mcdrop.program.schema import LookupErrors
 from mcdrop.program.site import BatchLayout, Kind, Law, Site
 from mcdrop.sampling import MaskBank, Masks, Sampling
 
@@ -231,7 +231,7 @@ class EagerRun:
 
     def samples(self, chunk: range) -> tuple[Tensor, ...]:
         """Outputs of a chunk, each `[S, B, ...]`."""
-        with torch.no_grad(), lookup_errors():
+        with torch.no_grad(), LookupErrors():
             passes = [self.engine.sample(self.inputs, _Draw(self, sample)) for sample in chunk]
         return tuple(torch.stack(outputs) for outputs in zip(*passes, strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -23,8 +23,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         raise InputError('precision="tf32" is for CUDA devices; on a CPU take "bfloat16"')
 
 
-@contextmanager
-def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+def arithmetic(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
     """Compute products in this precision, whatever the caller's; what is accumulated stays float32.
 
     - `"float32"`: in full, also in convolutions, for which torch would take TF32 on CUDA;
@@ -34,6 +33,13 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     On CUDA torch keeps the choice for the whole process: it is put back afterwards, but other
     threads see it meanwhile.
     """
+    if precision == "float32" and device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        return nullcontext()  # as it is anyway; small nets notice every step
+    return _changed(precision, device)
+
+
+@contextmanager
+def _changed(precision: Precision, device: torch.device) -> Iterator[None]:
     if precision == "bfloat16":
         with torch.autocast(device.type, torch.bfloat16):
             yield

@@ -13,7 +13,7 @@ from mcdrop.engine.memory import free_caches, is_out_of_memory
 from mcdrop.engine.plan import Plan, Way
 from mcdrop.engine.precision import Precision, arithmetic
 from mcdrop.program.program import Program
-from mcdrop.program.schema import lookup_errors
+from mcdrop.program.schema import LookupErrors
 from mcdrop.sampling import MaskBank
 
 
@@ -99,10 +99,12 @@ class ProgramSampler:
     def compute(self, chunk: range, engine: str) -> tuple[Tensor, ...]:
         """Outputs of a chunk by one engine, or an error where memory does not suffice."""
         device = self._program.device
+        if torch.is_inference_mode_enabled():  # what is kept is written again outside of it
+            with torch.inference_mode(False):
+                return self.compute(chunk, engine)
         with (
-            torch.inference_mode(False),  # what is kept is written again outside of the caller's
             torch.no_grad(),
-            lookup_errors(),
+            LookupErrors(),
             arithmetic(self._precision, device),
         ):
             if engine not in self._runs:

@@ -14,7 +14,12 @@ from mcdrop.engine.sampler import ProgramSampler
 _SECONDS = 0.3
 # A trial that took longer is not repeated.
 _SLOW = 0.05
+# Others are repeated so often, and quick ones, which any noise is a large part of, for so long.
 _REPEATS = 3
+_AT_LEAST, _MOST_REPEATS = 0.005, 20
+# What folding a chunk into the estimates takes beside computing it, however small it is: without
+# it, two chunks of a small net would seem as good as one.
+_FOLDING = 1e-4
 
 
 class Trials:
@@ -55,8 +60,8 @@ class Trials:
         try:
             taken = self._time(chunk, way.engine)
             if keeps or taken < _SLOW:
-                taken = min(self._time(chunk, way.engine) for _ in range(_REPEATS))
-            trial = Trial(way, fresh, taken / way.samples)
+                taken = self._least(chunk, way.engine)
+            trial = Trial(way, fresh, (taken + _FOLDING) / way.samples)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -65,6 +70,12 @@ class Trials:
             free_caches(self._device)
         self.seen.append(trial)
         return trial
+
+    def _least(self, chunk: range, engine: str) -> float:
+        times: list[float] = []
+        while len(times) < _REPEATS or (sum(times) < _AT_LEAST and len(times) < _MOST_REPEATS):
+            times.append(self._time(chunk, engine))
+        return min(times)
 
     def _time(self, chunk: range, engine: str) -> float:
         self._wait()

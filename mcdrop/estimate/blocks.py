@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mcdrop.estimate.moments import Moments
+from mcdrop.estimate.moments import Moments, widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,11 @@ class BlockMoments:
     @staticmethod
     def of(values: Tensor, start: int, size: int) -> BlockMoments:
         """Moments of the samples from number `start` on, `[S, B, ...]`."""
-        wide = values.to(torch.promote_types(values.dtype, torch.float32))
-        mean = wide.sum(0) / len(values)
+        wide = widened(values)
+        number = wide.shape[0]
+        mean = wide.mean(0)
         deviations = wide - mean
-        stop = start + len(values)
+        stop = start + number
         first, last = -(-start // size) * size, stop // size * size  # of the complete blocks
         complete, squares = max(0, last - first) // size, None
         parts: dict[int, Open] = {}
@@ -92,7 +93,7 @@ class BlockMoments:
                 if begin < end:
                     part = deviations[begin - start : end - start]
                     parts[begin // size] = Open(end - begin, part.sum(0))
-        every = Moments(len(values), mean, _squared(deviations).sum(0))
+        every = Moments(number, mean, _squared(deviations).sum(0))
         return BlockMoments(size, every, complete, squares, parts)
 
     def merge(self, other: BlockMoments) -> BlockMoments:

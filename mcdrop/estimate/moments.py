@@ -35,7 +35,7 @@ class Moments:
     @staticmethod
     def of(values: Tensor) -> Moments:
         """Moments of a chunk `[S, B, ...]`, in float32 or wider."""
-        wide = values.to(torch.promote_types(values.dtype, torch.float32))
+        wide = widened(values)
         mean = wide.mean(0)
         return Moments(values.shape[0], mean, (wide - mean).square_().sum(0))
 
@@ -56,3 +56,10 @@ class Moments:
         if self.count < 2:
             return torch.full_like(self.m2, torch.nan)
         return self.m2 / (self.count - 1)
+
+
+def widened(values: Tensor) -> Tensor:
+    """The values in float32 or wider."""
+    if values.dtype in (torch.float32, torch.float64):
+        return values  # without a step: small nets notice every one
+    return values.to(torch.promote_types(values.dtype, torch.float32))

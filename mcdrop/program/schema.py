@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import cast, get_args
 
 import torch
@@ -69,7 +69,13 @@ def checked(specs: Sequence[TensorSpec], x: Inputs, device: torch.device) -> dic
     if len(set(rows.values())) > 1:
         counts = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
         raise InputError(f"all inputs must have the same number of rows (axis 0); {counts}")
-    return {name: tensor.detach().to(device) for name, tensor in tensors.items()}
+    return {name: _placed(tensor, device) for name, tensor in tensors.items()}
+
+
+def _placed(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without a history: only what is needed, as small nets notice every step."""
+    tensor = tensor.detach() if tensor.requires_grad else tensor
+    return tensor if tensor.device == device else tensor.to(device)
 
 
 def _named(specs: Sequence[TensorSpec], x: Inputs) -> dict[str, Tensor]:
@@ -103,7 +109,7 @@ def _check_tensor(spec: TensorSpec, tensor: object) -> None:
     if fault:
         raise InputError(f"expected {describe(spec)}{fault}")
     # one number tells; but a sum of large ones can overflow, and then every value is looked at
-    if tensor.is_floating_point() and not math.isfinite(tensor.detach().sum()):
+    if tensor.is_floating_point() and not math.isfinite(tensor.sum().item()):
         bad = ~torch.isfinite(tensor).flatten(1).all(1) if tensor.ndim > 1 else ~tensor.isfinite()
         if bad.any():
             rows = bad.nonzero().flatten().tolist()
@@ -138,14 +144,24 @@ def _got(tensor: Tensor) -> str:
 _LOOKUPS = ("out of bounds", "out of range", "Class values must be")
 
 
-@contextmanager
-def lookup_errors() -> Iterator[None]:
-    """Turn an index out of range, which only running the model can find, into an InputError."""
-    try:
-        yield
-    except (IndexError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _LOOKUPS):
-            raise
-        raise InputError(
-            f"an integer input is outside of what the model can look up: {error}"
-        ) from error
+class LookupErrors:
+    """Turns an index out of range, which only running the model can find, into an InputError."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Raise in the place of an error that tells of a lookup."""
+        if not isinstance(error, IndexError | RuntimeError):
+            return
+        if isinstance(error, IndexError) or any(sign in str(error) for sign in _LOOKUPS):
+            raise InputError(
+                f"an integer input is outside of what the model can look up: {error}"
+            ) from error

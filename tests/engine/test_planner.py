@@ -15,6 +15,7 @@ import mcdrop
 from mcdrop.engine import BatchedEngine, Plan, Planner, Way
 from mcdrop.engine.batched import BatchedRun
 from mcdrop.engine.gather import Gathers
+from mcdrop.engine.trials import Trials
 from mcdrop.sampling import MaskBank
 
 
@@ -101,6 +102,20 @@ def test_nothing_is_tried_for_what_is_not_sampled(
     mc.deterministic(torch.randn(11, 8))
     assert mc.plan is plan, "the plan is that of the sampled rows"
     assert head.predict(torch.randn(5, 64)).samples.tolist() == [0] * 5
+
+
+def test_a_chunk_costs_something_however_small_it_is() -> None:
+    """Or two chunks of a small net would seem as good as one."""
+
+    class Nothing:
+        def compute(self, chunk: range, engine: str) -> tuple[Tensor, ...]:
+            return ()
+
+    trials = Trials(Nothing(), torch.device("cpu"), 128)  # type: ignore[arg-type]
+    small, large = (trials.run(Way("batched", samples)) for samples in (32, 128))
+    assert small.seconds is not None
+    assert large.seconds is not None
+    assert 3.0 < small.seconds / large.seconds < 5.0
 
 
 def test_the_eager_engine_has_no_plan(net: nn.Sequential) -> None:
