@@ -11,7 +11,7 @@ PEERED := $(PEERS)/.installed
 MODELS ?= models
 DEMO   := $(MODELS)/digits/1/model.json $(MODELS)/diabetes/1/model.json
 
-.PHONY: help setup models serve test lint check bench docs docker-test clean
+.PHONY: help setup models serve test lint check bench uci docs docker-test clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,11 @@ $(PEERED): pyproject.toml constraints.txt benchmarks/peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval]'
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt -r benchmarks/peers.txt
 	@touch $@
+
+uci: setup ## Run the UCI protocols on the sets in the folder UCI, and write docs/uci.md (minutes, idle machine)
+	@test -n "$(UCI)" || { echo "say where the sets are: make uci UCI=/path/to/sets"; exit 2; }
+	$(BIN)/python -m benchmarks.uci --data $(UCI)
+	$(BIN)/python -m benchmarks.uci.document
 
 docs: setup ## Redraw the picture and check that the documents' links lead somewhere
 	$(BIN)/python -m docs.picture

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import mcdrop
+from benchmarks.uci import layout
 from mcdrop.demo import data, diabetes, digits
 from mcdrop.demo.train import reproducible
 
@@ -82,7 +82,9 @@ def uci_net(folder: Path | None = None, rows: int = 51, epochs: int = 1000) -> T
         split = data.diabetes()
         (x, y), (test, _), source = split.train, split.test, split.source
     else:
-        x, y, test = _first_split(folder / "data")
+        uci = layout.read(folder, splits=1)
+        ((train, held_out),) = uci.splits
+        x, y, test = uci.x[train], uci.y[train, None], uci.x[held_out]
         source = f"UCI {folder.name}, first split of the experiments of Gal & Ghahramani (2016)"
     centre, scale = x.mean(0), np.where(x.std(0) == 0, 1.0, x.std(0))
     target = torch.from_numpy(((y - y.mean(0)) / y.std(0)).astype(np.float32))
@@ -192,13 +194,3 @@ def _fit(
             torch.autograd.backward(loss(module(x[rows]), y[rows]))
             optimiser.step()
     module.eval()
-
-
-def _first_split(folder: Path) -> tuple[NDArray[np.float64], ...]:
-    """Training inputs `[N, D]` and targets `[N, 1]`, and test inputs."""
-    rows = np.loadtxt(folder / "data.txt")
-    columns, target, train, test = (
-        np.loadtxt(folder / f"index_{part}.txt", ndmin=1).astype(int)
-        for part in ("features", "target", "train_0", "test_0")
-    )
-    return rows[np.ix_(train, columns)], rows[np.ix_(train, target)], rows[np.ix_(test, columns)]

@@ -21,11 +21,11 @@ Record = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
 
 
-def stamp(device: str = "cpu") -> Record:
+def stamp(device: str = "cpu", module: str = "benchmarks") -> Record:
     """The machine, the versions and the command that a result belongs to."""
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "device": device,
         "machine": {
             "processor": _processor(),
