@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop.arguments import integer, one_of, positive
-from mcdrop.calibration.fitting import Conformal, Method, choose, fit_calibration
+from mcdrop.calibration.methods import Conformal, Method
 from mcdrop.calibration.record import Calibration
 from mcdrop.capture.example import Ranges
 from mcdrop.engine import (
@@ -38,6 +38,7 @@ from mcdrop.program import Manifest, Program, TensorSpec, artifact
 from mcdrop.program.device import resolve_device
 from mcdrop.program.manifest import Defaults
 from mcdrop.program.schema import Inputs, LookupErrors, checked
+from mcdrop.recalibrate import recalibrated
 from mcdrop.sampling import BLOCK, Masks, Sampling
 from mcdrop.summary import Progress, Summary, first_look, partials, summarised
 from mcdrop.tasks import AnyTask, Task, resolve
@@ -188,6 +189,7 @@ class MCDropout:
         samples: int | None = None,
         seed: int | None = None,
         source: str = "",
+        progress: Progress | None = None,
     ) -> Calibration:
         """Fit calibrators on held-out rows; `predict` and `save` use them from then on.
 
@@ -199,30 +201,29 @@ class MCDropout:
                 `"quantiles"` for numbers; `"none"`. The first of its kind by default.
             conformal: score of sets, `"thr"`, `"aps"`, `"raps"`; of intervals, `"scaled"` (in
                 predicted standard deviations), `"absolute"`, `"cqr"`; `"none"`. By default the
-                first of its kind. Sets and `"cqr"` take half of the rows for themselves.
+                first of its kind. Sets and `"cqr"` take half of the rows for themselves. Each
+                of several numbers, `[B, D]`, is calibrated on its own.
             level: of `"cqr"`; the others serve every level.
             samples: as for `predict`.
             seed: as for `predict`.
             source: where the rows are from, for people.
+            progress: as for `predict`.
 
         Raises:
             InputError: an argument does not fit, or nothing can be fitted on these rows.
         """
-        method, conformal = choose(self.task, method, conformal)
-        bare = copy.copy(self)
-        bare.calibration = None
-        prediction, raw = bare.predict(x, samples=samples, seed=seed), None
-        if method == "sample_temperature":
-            raw = self.sample(x, samples=int(prediction.samples[0]), seed=seed)
-        self.calibration = fit_calibration(
-            self.task,
-            prediction,
+        defaults = _DEFAULTS if self.manifest is None else self.manifest.defaults
+        self.calibration = recalibrated(
+            copy.copy(self),
+            x,
             targets,
+            samples=integer("samples", defaults.samples if samples is None else samples, 1),
             method=method,
             conformal=conformal,
             level=level,
-            raw=raw,
+            seed=seed,
             source=source,
+            progress=progress,
         )
         return self.calibration
 
@@ -263,6 +264,21 @@ class MCDropout:
         if self._opened.closed is not None:
             return self._calibrated(self._opened.closed(job.inputs, job.plan.rows))
         return self._calibrated(summarised(job, self._summary, progress))
+
+    def interval(self, prediction: Prediction, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds that hold `level` of the targets, each of the shape of `mean`.
+
+        Conformal, or between recalibrated quantiles, where the `calibration` has such; of the
+        normal distribution (`prediction.interval`) where it has none.
+
+        Args:
+            prediction: made by `predict`, of numbers.
+            level: strictly between 0 and 1.
+
+        Raises:
+            InputError: the prediction is of classes, or the level is not one that can be had.
+        """
+        return (self._calibration or Calibration(self.task)).interval(prediction, level)
 
     def stream(
         self,

@@ -14,6 +14,7 @@ from mcdrop.calibration.conformal import (
 )
 from mcdrop.calibration.deviations import DeviationScaling, QuantileRecalibration
 from mcdrop.calibration.fitting import fit_calibration
+from mcdrop.calibration.outputs import OutputIntervals, OutputScalings
 from mcdrop.calibration.record import Calibration
 from mcdrop.calibration.rules import IntervalRule, SetRule
 from mcdrop.calibration.scaling import (
@@ -35,6 +36,8 @@ __all__ = [
     "IntervalRule",
     "IsotonicCalibration",
     "MatrixScaling",
+    "OutputIntervals",
+    "OutputScalings",
     "QuantileRecalibration",
     "SampleTemperature",
     "Selection",

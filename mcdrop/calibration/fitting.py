@@ -6,17 +6,22 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mcdrop.arguments import one_of
 from mcdrop.calibration.binning import HistogramBinning, IsotonicCalibration
 from mcdrop.calibration.conformal import ConformalQuantiles
 from mcdrop.calibration.deviations import DeviationScaling, QuantileRecalibration
 from mcdrop.calibration.layout import flat_labels, flat_probs, shaped_probs, shaped_targets
-from mcdrop.calibration.record import Calibration, NumberScaling, ProbabilityScaling
+from mcdrop.calibration.methods import Conformal, Method, choose
+from mcdrop.calibration.outputs import (
+    IntervalKind,
+    NumberScaling,
+    OutputIntervals,
+    OutputScalings,
+)
+from mcdrop.calibration.record import Calibration, ProbabilityScaling
 from mcdrop.calibration.rules import IntervalRule, SetRule
 from mcdrop.calibration.scaling import (
     MatrixScaling,
@@ -29,32 +34,6 @@ from mcdrop.errors import InputError
 from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
 from mcdrop.tasks import AnyTask, Binary, Classification, Gaussian, Multilabel, Regression
 
-Method = Literal[
-    "auto",
-    "none",
-    "sample_temperature",
-    "temperature",
-    "vector",
-    "matrix",
-    "histogram",
-    "isotonic",
-    "deviation",
-    "quantiles",
-]
-Conformal = Literal["auto", "none", "thr", "aps", "raps", "scaled", "absolute", "cqr"]
-
-CLASS_METHODS: tuple[Method, ...] = (
-    "none",
-    "sample_temperature",
-    "temperature",
-    "vector",
-    "matrix",
-    "histogram",
-    "isotonic",
-)
-NUMBER_METHODS: tuple[Method, ...] = ("none", "deviation", "quantiles")
-SET_SCORES: tuple[Conformal, ...] = ("none", "thr", "aps", "raps")
-INTERVAL_SCORES: tuple[Conformal, ...] = ("none", "scaled", "absolute", "cqr")
 _FEWEST = 20
 _FITS: Mapping[str, Callable[..., ProbabilityScaling]] = {
     "temperature": Temperature.fit,
@@ -64,28 +43,6 @@ _FITS: Mapping[str, Callable[..., ProbabilityScaling]] = {
     "histogram": HistogramBinning.fit,
     "isotonic": IsotonicCalibration.fit,
 }
-
-
-def choose(task: AnyTask, method: Method, conformal: Conformal) -> tuple[Method, Conformal]:
-    """Fill in `"auto"`, and refuse what the task does not have.
-
-    Returns:
-        For classes `"sample_temperature"` (inside of the average over samples, so that total
-        uncertainty stays the sum of its parts) and `"thr"` (no sets for binary and multilabel), for
-        numbers `"deviation"` and `"scaled"`.
-
-    Raises:
-        InputError: the task does not have it.
-    """
-    numbers = isinstance(task, Regression | Gaussian)
-    methods = NUMBER_METHODS if numbers else CLASS_METHODS
-    rules = INTERVAL_SCORES if numbers else SET_SCORES
-    if isinstance(task, Binary | Multilabel):
-        rules = rules[:1]
-    one_of(f"the method for a {task.kind} model", method, ("auto", *methods))
-    one_of(f"conformal for a {task.kind} model", conformal, ("auto", *rules))
-    chosen = methods[1] if method == "auto" else method
-    return chosen, rules[:2][-1] if conformal == "auto" else conformal
 
 
 def fit_calibration(
@@ -100,12 +57,13 @@ def fit_calibration(
     seed: int = 0,
     source: str = "",
 ) -> Calibration:
-    """Fit calibrators on held-out rows.
+    """Fit calibrators on predictions of held-out rows; `MCDropout.calibrate` makes them itself.
 
     Where both a scaling and a conformal rule that depends on it are fitted, each gets half of the
     rows, drawn at random: scores of rows that the scaling was fitted on would be a little too good,
     and coverage would not be what was asked for. (Of numbers only `"cqr"` depends on it: absolute
-    errors do not, and in errors over deviations a factor cancels.)
+    errors do not, and in errors over deviations a factor cancels.) Of several numbers,
+    `[B, D]`, each output is calibrated on its own.
 
     Args:
         task: of the model.
@@ -131,36 +89,141 @@ def fit_calibration(
         'DeviationScaling, conformal intervals (scaled)'
     """
     method, conformal = choose(task, method, conformal)
-    rows = len(prediction.mean)
+    truth = checked_targets(task, prediction.mean, targets)
+    first, second = halves(len(truth), method, conformal, seed)
+    blank = Calibration(task, source=source)
+    if method == "sample_temperature":
+        logits = logits_of(task, raw, len(truth))
+        fitted = fit_temperature(blank, logits[:, first], truth[first])
+        assert isinstance(fitted.scaling, SampleTemperature)
+        assert isinstance(prediction, ClassificationPrediction)
+        rest: Prediction = _tempered(
+            fitted, fitted.scaling, logits[:, second], prediction.rows(second)
+        )
+    else:
+        fitted = fit_scaling(blank, method, conformal, prediction.rows(first), truth[first])
+        rest = fitted.apply(prediction.rows(second))
+    return fit_rules(fitted, conformal, rest, truth[second], level, cases=truth.numel())
+
+
+def halves(rows: int, method: Method, conformal: Conformal, seed: int) -> tuple[Tensor, Tensor]:
+    """Which rows a scaling is fitted on, and which ones conformal rules: all, or half each.
+
+    Raises:
+        InputError: there are fewer than 20.
+    """
     if rows < _FEWEST:
         raise InputError(f"expected at least {_FEWEST} held-out rows to calibrate on; got {rows}")
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    order = order.to(prediction.mean.device)
-    bound = conformal in ("thr", "aps", "raps", "cqr")
-    both = method != "none" and bound
-    first, second = (order[: rows // 2], order[rows // 2 :]) if both else (order, order)
-    bare = Calibration(task, source=source, cases=0)
+    if method != "none" and conformal in ("thr", "aps", "raps", "cqr"):
+        return order[: rows // 2], order[rows // 2 :]
+    return order, order
+
+
+def checked_targets(task: AnyTask, mean: Tensor, targets: Tensor) -> Tensor:
+    """What is true, on the device of a prediction's mean: of its shape, or labels `[B, cases]`.
+
+    Raises:
+        InputError: shapes do not fit, or labels are no integers.
+    """
+    if isinstance(task, Regression | Gaussian):
+        return shaped_targets(mean, targets)
+    return flat_labels(task, mean, targets).reshape(len(mean), -1).to(mean.device)
+
+
+def fit_scaling(
+    blank: Calibration,
+    method: Method,
+    conformal: Conformal,
+    prediction: Prediction,
+    truth: Tensor,
+) -> Calibration:
+    """A calibration with a scaling of probabilities or deviations only.
+
+    Args:
+        blank: without one.
+        method: which; not `"sample_temperature"`, see `fit_temperature`.
+        conformal: what is to follow.
+        prediction: of the rows to fit it on, not calibrated.
+        truth: of these rows, see `checked_targets`.
+
+    Raises:
+        InputError: nothing can be fitted on these rows.
+    """
+    if isinstance(prediction, RegressionPrediction) and conformal == "scaled":
+        _require_spread(prediction)
+    if method == "none":
+        return blank
+    scaling: ProbabilityScaling | NumberScaling | OutputScalings
     if isinstance(prediction, RegressionPrediction):
-        truth = shaped_targets(prediction.mean, targets)
-        if method != "none" or conformal == "scaled":
-            _require_spread(prediction)
-        scaling = _number_scaling(method, prediction.rows(first), truth[first])
-        fitted = dataclasses.replace(bare, scaling=scaling, cases=truth.numel())
-        rest, true = fitted.apply(prediction.rows(second)), truth[second]
-        std = rest.variance.sqrt()
-        selection = Selection.of("std", std, (true - rest.mean).square())
-        intervals = _intervals(conformal, fitted, rest, true, level)
-        return dataclasses.replace(fitted, intervals=intervals, selection=selection)
+        _require_spread(prediction)
+        kind = DeviationScaling if method == "deviation" else QuantileRecalibration
+        std = prediction.variance.sqrt()
+        columns = _columns(prediction.mean)
+        parts = [kind.fit(prediction.mean[c], std[c], truth[c]) for c in columns]
+        scaling = parts[0] if len(parts) == 1 else OutputScalings(tuple(parts))
+    else:
+        probs = flat_probs(blank.task, prediction.mean)
+        scaling = _FITS[method](probs=probs, labels=truth.flatten())
+    return dataclasses.replace(blank, scaling=scaling, scaling_cases=truth.numel())
+
+
+def fit_temperature(blank: Calibration, logits: Tensor, truth: Tensor) -> Calibration:
+    """A calibration with a temperature inside of the average over samples only.
+
+    Args:
+        blank: without one.
+        logits: of samples, see `logits_of`.
+        truth: labels, `[B, cases of a row]`.
+    """
+    scaling = SampleTemperature.fit(logits=logits.flatten(1, 2), labels=truth.flatten())
+    return dataclasses.replace(blank, scaling=scaling, scaling_cases=truth.numel())
+
+
+def fit_rules(
+    fitted: Calibration,
+    conformal: Conformal,
+    prediction: Prediction,
+    truth: Tensor,
+    level: float,
+    *,
+    cases: int,
+) -> Calibration:
+    """The calibration with conformal sets or intervals, and with what abstaining costs.
+
+    Args:
+        fitted: what was fitted so far.
+        conformal: which rule.
+        prediction: calibrated, of rows that the scaling was not fitted on where the rule depends
+            on it.
+        truth: of these rows, see `checked_targets`.
+        level: of `"cqr"`.
+        cases: that all of it was fitted on.
+
+    Raises:
+        InputError: there are too few rows.
+    """
+    if isinstance(prediction, RegressionPrediction):
+        std = prediction.variance.sqrt()
+        selection = Selection.of("std", std, (truth - prediction.mean).square())
+        intervals = _intervals(conformal, fitted, prediction, truth, level)
+        return dataclasses.replace(fitted, intervals=intervals, selection=selection, cases=cases)
     assert isinstance(prediction, ClassificationPrediction)
-    labels = flat_labels(task, prediction.mean, targets).reshape(rows, -1).to(order.device)
-    logits = None if method != "sample_temperature" else _logits(task, raw, rows)
-    part = None if logits is None else logits[:, first]
-    scale = _class_scaling(task, method, prediction.rows(first), labels[first].flatten(), part)
-    calibrated = dataclasses.replace(bare, scaling=scale, cases=labels.numel())
-    left = calibrated.apply(prediction.rows(second))
-    if isinstance(scale, SampleTemperature) and logits is not None:
-        left = _tempered(calibrated, scale, logits[:, second], left)
-    return _class_rules(calibrated, conformal, left, labels[second].flatten())
+    probs, labels = flat_probs(fitted.task, prediction.mean), truth.flatten()
+    answers = probs.argmax(1) if probs.ndim > 1 else (probs > 0.5).long()
+    wrong = (answers != labels).double()
+    sets = None
+    if conformal in ("thr", "aps", "raps"):
+        sets = SetRule.fit(probs=probs, labels=labels, score=conformal)
+    selection = Selection.of("entropy", prediction.entropy.flatten(), wrong)
+    return dataclasses.replace(fitted, sets=sets, selection=selection, cases=cases)
+
+
+def _columns(mean: Tensor) -> list[tuple[slice, ...]]:
+    """Where each output of a prediction is: `[B, D]` has D of them, any other shape is one."""
+    if mean.ndim == 2 and mean.shape[1] > 1:
+        return [(slice(None), slice(i, i + 1)) for i in range(mean.shape[1])]
+    return [(slice(None),)]
 
 
 def _require_spread(prediction: RegressionPrediction) -> None:
@@ -174,64 +237,37 @@ def _require_spread(prediction: RegressionPrediction) -> None:
         )
 
 
-def _number_scaling(
-    method: Method, prediction: RegressionPrediction, truth: Tensor
-) -> NumberScaling | None:
-    if method == "none":
-        return None
-    kind = DeviationScaling if method == "deviation" else QuantileRecalibration
-    return kind.fit(prediction.mean, prediction.variance.sqrt(), truth)
-
-
 def _intervals(
     conformal: Conformal,
     fitted: Calibration,
     prediction: RegressionPrediction,
     truth: Tensor,
     level: float,
-) -> IntervalRule | ConformalQuantiles | None:
+) -> IntervalKind | OutputIntervals | None:
     if conformal == "none":
         return None
+    mean, std = prediction.mean, prediction.variance.sqrt()
+    columns = _columns(mean)
+    parts: list[IntervalKind]
     if conformal == "cqr":
-        lower, upper = fitted.interval(prediction, level)
-        fitted_quantiles = ConformalQuantiles.fit(lower, upper, truth, level=level)
-        if math.isinf(fitted_quantiles.shift):
+        lower, upper = fitted.quantile_interval(prediction, level)
+        parts = [ConformalQuantiles.fit(lower[c], upper[c], truth[c], level=level) for c in columns]
+        if any(isinstance(p, ConformalQuantiles) and math.isinf(p.shift) for p in parts):
             raise InputError(f"{len(truth)} rows are too few for intervals that hold {level:g}")
-        return fitted_quantiles
-    std = prediction.variance.sqrt() if conformal == "scaled" else None
-    return IntervalRule.fit(prediction.mean, truth, std=std)
+    else:
+        scaled = conformal == "scaled"
+        parts = [
+            IntervalRule.fit(mean[c], truth[c], std=std[c] if scaled else None) for c in columns
+        ]
+    return parts[0] if len(parts) == 1 else OutputIntervals(tuple(parts))
 
 
-def _class_scaling(
-    task: AnyTask,
-    method: Method,
-    prediction: ClassificationPrediction,
-    labels: Tensor,
-    logits: Tensor | None,
-) -> ProbabilityScaling | None:
-    if method == "none":
-        return None
-    if method == "sample_temperature":
-        assert logits is not None
-        return SampleTemperature.fit(logits=logits.flatten(1, 2), labels=labels)
-    return _FITS[method](probs=flat_probs(task, prediction.mean), labels=labels)
+def logits_of(task: AnyTask, raw: Tensor | None, rows: int) -> Tensor:
+    """Logits of samples, float64 `[S, B, cases of a row, C]`, or without C for yes and no.
 
-
-def _class_rules(
-    fitted: Calibration, conformal: Conformal, prediction: ClassificationPrediction, labels: Tensor
-) -> Calibration:
-    probs = flat_probs(fitted.task, prediction.mean)
-    answers = probs.argmax(1) if probs.ndim > 1 else (probs > 0.5).long()
-    wrong = (answers != labels).double()
-    sets = None
-    if conformal in ("thr", "aps", "raps"):
-        sets = SetRule.fit(probs=probs, labels=labels, score=conformal)
-    selection = Selection.of("entropy", prediction.entropy.flatten(), wrong)
-    return dataclasses.replace(fitted, sets=sets, selection=selection)
-
-
-def _logits(task: AnyTask, raw: Tensor | None, rows: int) -> Tensor:
-    """Logits of samples, float64 `[S, B, cases of a row, C]`, or without C for yes and no."""
+    Raises:
+        InputError: there are none, or of other rows.
+    """
     if raw is None or raw.ndim < 2 or raw.shape[1] != rows:
         got = "none" if raw is None else str(list(raw.shape))
         raise InputError(f"sample_temperature needs raw samples [S, {rows}, ...]; got {got}")

@@ -14,6 +14,12 @@ from mcdrop.calibration.binning import HistogramBinning, IsotonicCalibration
 from mcdrop.calibration.conformal import ConformalQuantiles
 from mcdrop.calibration.deviations import DeviationScaling, QuantileRecalibration
 from mcdrop.calibration.layout import flat_probs, shaped_probs
+from mcdrop.calibration.outputs import (
+    IntervalKind,
+    NumberScaling,
+    OutputIntervals,
+    OutputScalings,
+)
 from mcdrop.calibration.rules import IntervalRule, SetRule
 from mcdrop.calibration.scaling import (
     MatrixScaling,
@@ -35,7 +41,6 @@ ProbabilityScaling: TypeAlias = (
     | HistogramBinning
     | IsotonicCalibration
 )
-NumberScaling: TypeAlias = DeviationScaling | QuantileRecalibration
 
 P = TypeVar("P", bound=Prediction)
 
@@ -46,25 +51,29 @@ class Calibration:
 
     Attributes:
         task: of the model that it was fitted for.
-        scaling: recalibrates probabilities or standard deviations; `predict` applies it.
+        scaling: recalibrates probabilities or standard deviations; `predict` applies it. Where a
+            model predicts several numbers, of each on its own.
         sets: conformal sets, for classes.
-        intervals: conformal intervals, for numbers.
+        intervals: conformal intervals, for numbers; likewise.
         selection: what abstaining costs.
         cases: held-out cases that all of it was fitted on.
+        scaling_cases: those of them that `scaling` was fitted on; sets and quantiles had the rest.
         source: where they are from.
     """
 
     task: AnyTask
-    scaling: ProbabilityScaling | NumberScaling | None = None
+    scaling: ProbabilityScaling | NumberScaling | OutputScalings | None = None
     sets: SetRule | None = None
-    intervals: IntervalRule | ConformalQuantiles | None = None
+    intervals: IntervalKind | OutputIntervals | None = None
     selection: Selection | None = None
     cases: int = 0
+    scaling_cases: int = 0
     source: str = ""
 
     def __post_init__(self) -> None:
         numbers = isinstance(self.task, Regression | Gaussian)
-        if self.scaling is not None and numbers != isinstance(self.scaling, NumberScaling):
+        of_numbers = isinstance(self.scaling, NumberScaling | OutputScalings)
+        if self.scaling is not None and numbers != of_numbers:
             name = type(self.scaling).__name__
             raise InputError(f"{name} does not calibrate what a {self.task.kind} model predicts")
         if self.sets is not None and not isinstance(self.task, Classification):
@@ -77,6 +86,17 @@ class Calibration:
         """Of the logits of each sample, inside of the average over them; 1 for none."""
         scaling = self.scaling
         return scaling.temperature if isinstance(scaling, SampleTemperature) else 1.0
+
+    @property
+    def moves_quantiles(self) -> bool:
+        """Whether quantiles are recalibrated, so that `mean` and `variance` do not tell them."""
+        return isinstance(_first(self.scaling), QuantileRecalibration)
+
+    @property
+    def fitted_level(self) -> float | None:
+        """The one level that conformal quantiles were fitted for; `None` where any can be had."""
+        rule = _first(self.intervals)
+        return rule.level if isinstance(rule, ConformalQuantiles) else None
 
     def apply(self, prediction: P) -> P:
         """A calibrated prediction.
@@ -131,6 +151,10 @@ class Calibration:
         """
         if not isinstance(prediction, RegressionPrediction):
             raise InputError("intervals are for numbers; classes have conformal_sets")
+        outputs = self._outputs(prediction)
+        if outputs:
+            bounds = [own.interval(part, level) for own, part in outputs]
+            return torch.cat([b[0] for b in bounds], -1), torch.cat([b[1] for b in bounds], -1)
         if isinstance(self.intervals, IntervalRule):
             rule = self.intervals.at(level)
             return rule(prediction.mean, prediction.variance.sqrt() if rule.scaled else None)
@@ -149,7 +173,7 @@ class Calibration:
         Args:
             level: strictly between 0 and 1.
         """
-        return not isinstance(self.intervals, ConformalQuantiles) or level == self.intervals.level
+        return self.fitted_level in (None, level)
 
     def quantile(self, prediction: RegressionPrediction, level: float) -> Tensor:
         """A quantile of the calibrated distribution, of the shape of `mean`.
@@ -161,6 +185,9 @@ class Calibration:
         Raises:
             InputError: the level is not.
         """
+        outputs = self._outputs(prediction)
+        if outputs:
+            return torch.cat([own.quantile(part, level) for own, part in outputs], -1)
         if isinstance(self.scaling, QuantileRecalibration):
             return self.scaling.quantile(prediction.mean, prediction.variance.sqrt(), level)
         return prediction.quantile(level)
@@ -200,16 +227,14 @@ class Calibration:
         """The calibrators in words, such as `"Temperature, conformal sets (thr)"`."""
         words = []
         if self.scaling is not None:
-            words.append(type(self.scaling).__name__)
+            words.append(type(_first(self.scaling)).__name__)
         if self.sets is not None:
             words.append(f"conformal sets ({self.sets.score})")
-        match self.intervals:
-            case IntervalRule():
-                words.append(
-                    f"conformal intervals ({'scaled' if self.intervals.scaled else 'absolute'})"
-                )
-            case ConformalQuantiles():
-                words.append(f"conformal quantiles ({self.intervals.level:g})")
+        match _first(self.intervals):
+            case IntervalRule(scaled=scaled):
+                words.append(f"conformal intervals ({'scaled' if scaled else 'absolute'})")
+            case ConformalQuantiles(level=level):
+                words.append(f"conformal quantiles ({level:g})")
         return ", ".join(words)
 
     def _classes(self, prediction: ClassificationPrediction) -> ClassificationPrediction:
@@ -235,6 +260,14 @@ class Calibration:
         return two
 
     def _numbers(self, prediction: RegressionPrediction) -> RegressionPrediction:
+        outputs = self._outputs(prediction)
+        if outputs:
+            parts = [own.apply(part).fields() for own, part in outputs]
+            joined = {
+                name: torch.cat([part[name] for part in parts], -1)
+                for name in ("variance", "epistemic", "aleatoric")
+            }
+            return dataclasses.replace(prediction, **joined)
         if not isinstance(self.scaling, DeviationScaling):
             return prediction
         square = self.scaling.factor**2
@@ -244,3 +277,47 @@ class Calibration:
             epistemic=prediction.epistemic * square,
             aleatoric=prediction.aleatoric * square,
         )
+
+    def _outputs(
+        self, prediction: RegressionPrediction
+    ) -> list[tuple[Calibration, RegressionPrediction]]:
+        """Each output's own calibration and prediction, `[B, 1]`; nothing where one serves all.
+
+        Raises:
+            InputError: the prediction has another number of outputs.
+        """
+        scalings, intervals = self.scaling, self.intervals
+        several = [
+            p for p in (scalings, intervals) if isinstance(p, OutputScalings | OutputIntervals)
+        ]
+        if not several:
+            return []
+        count = len(several[0].parts)
+        if prediction.mean.ndim != 2 or prediction.mean.shape[1] != count:
+            raise InputError(
+                f"fitted for {count} outputs; got a prediction {list(prediction.mean.shape)}"
+            )
+        return [
+            (
+                dataclasses.replace(
+                    self,
+                    scaling=scalings.parts[i] if isinstance(scalings, OutputScalings) else scalings,
+                    intervals=(
+                        intervals.parts[i] if isinstance(intervals, OutputIntervals) else intervals
+                    ),
+                ),
+                columns_of(prediction, slice(i, i + 1)),
+            )
+            for i in range(count)
+        ]
+
+
+def columns_of(prediction: RegressionPrediction, some: slice) -> RegressionPrediction:
+    """Some outputs of a prediction `[B, D]`."""
+    parts = {n: v if n == "samples" else v[:, some] for n, v in prediction.fields().items()}
+    return RegressionPrediction(**parts)
+
+
+def _first(part: object) -> object:
+    """The calibrator of the first output, where each has one of its own; they are of one kind."""
+    return part.parts[0] if isinstance(part, OutputScalings | OutputIntervals) else part

@@ -93,6 +93,7 @@ def calibrate(
 
     from mcdrop.cli.figures import summary
     from mcdrop.cli.held_out import gathered, measured
+    from mcdrop.cli.progress import bar
     from mcdrop.errors import InputError
     from mcdrop.loading import load
     from mcdrop.republish import save_again
@@ -103,17 +104,22 @@ def calibrate(
         raise typer.BadParameter("lies strictly between 0 and 1", param_hint="--level")
     mc = load(artifact, device=device_name(device))
     inputs, truth = gathered(mc, data, targets=target, batch_size=batch_size)
-    fitted = mc.calibrate(
-        inputs,
-        truth,
-        method=method.value,
-        conformal=conformal.value,
-        level=level,
-        samples=samples,
-        seed=seed,
-        source=data.name,
-    )
+    with bar("calibrating", "rows·samples") as update:
+        fitted = mc.calibrate(
+            inputs,
+            truth,
+            method=method.value,
+            conformal=conformal.value,
+            level=level,
+            samples=samples,
+            seed=seed,
+            source=data.name,
+            progress=update,
+        )
     typer.echo(f"fitted on {len(truth)} rows of {data.name}: {fitted.describe() or 'nothing'}")
+    if 0 < fitted.scaling_cases < fitted.cases:
+        rest = fitted.cases - fitted.scaling_cases
+        typer.echo(f"  {fitted.scaling_cases} cases for the scaling, {rest} for what is conformal")
     evaluation = None
     if test is not None:
         evaluation = measured(

@@ -1,4 +1,4 @@
-"""`mcdrop demo`: train the demo models, or print an example request for them."""
+"""`mcdrop demo`: train the demo models, or give example requests and labelled rows for them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def demo(
             "noise is an image of nothing, for the digits model.",
         ),
     ] = None,
+    labelled: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train nothing: write the labelled rows of calibration and test into this "
+            "folder, for mcdrop evaluate and mcdrop calibrate.",
+        ),
+    ] = None,
     row: Annotated[int, typer.Option(min=0, help="Which test row --request prints.")] = 0,
 ) -> None:
     r"""Train the demo models, in well under a minute, on real data that scikit-learn carries.
@@ -47,11 +54,15 @@ def demo(
     Examples:
       mcdrop demo
       mcdrop demo digits --output /tmp/models --seed 1
+      mcdrop demo --labelled data
       mcdrop demo --request digits --row 3 | curl -s --json @- \
           localhost:8000/v1/models/digits/predict
       mcdrop demo --request noise | curl -s --json @- \
           localhost:8000/v1/models/digits/predict
     """
+    if labelled is not None:
+        _write_labelled(labelled)
+        return
     if request is not None:
         _print_request(request, row)
         return
@@ -61,6 +72,13 @@ def demo(
             typer.echo(f"{folder} is there already; train it again with --force")
         else:
             _train(name, output, seed)
+
+
+def _write_labelled(folder: Path) -> None:
+    from mcdrop.demo.labelled import write_labelled
+
+    for path in write_labelled(folder):
+        typer.echo(path)
 
 
 def _print_request(name: str, row: int) -> None:

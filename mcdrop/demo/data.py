@@ -12,6 +12,7 @@ from mcdrop.errors import McdropError
 SPLIT_SEED = 0
 TEST_SHARE = 0.25
 CALIBRATION_SHARE = 0.2  # of what is not for the test
+MEASUREMENTS = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 MISSING = "the demo models need scikit-learn, which carries their data: pip install 'mcdrop[eval]'"
 
 

@@ -118,9 +118,9 @@ def test_samples_that_are_far_apart_and_right_are_left_to_vote() -> None:
     )
     logits = 0.1 * torch.nn.functional.one_hot(votes, 4).double()
     fitted = c.SampleTemperature.fit(logits=logits, labels=labels)
-    assert fitted.temperature < 0.01
+    assert fitted.temperature < 0.05  # the prior of 500 cases stops it short of the limit
     shares = torch.nn.functional.one_hot(votes, 4).double().mean(0)
-    torch.testing.assert_close(fitted(logits=logits), shares, rtol=0, atol=1e-4)
+    torch.testing.assert_close(fitted(logits=logits), shares, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -369,9 +369,9 @@ def test_a_temperature_out_of_reach_is_told_from_none(scale: float, reason: str)
         c.Temperature.fit(logits=torch.zeros(4, 3), labels=torch.tensor([0, 1, 2, 0]))
     with pytest.raises(mcdrop.InputError, match="sometimes wrong"):
         c.Temperature.fit(logits=logits, labels=logits.argmax(1))
-    alike = torch.zeros(5, 4, 3)
-    with pytest.raises(mcdrop.InputError, match="no better than chance"):
-        c.SampleTemperature.fit(logits=alike, labels=torch.tensor([0, 1, 2, 0]))
+    alike = torch.zeros(5, 4, 3)  # of which nothing is learned
+    nothing = c.SampleTemperature.fit(logits=alike, labels=torch.tensor([0, 1, 2, 0]))
+    assert abs(nothing.temperature - 1.0) < 1e-4
 
 
 STEP = ((0.0, 1.0), (0.0, 1.0))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mcdrop.demo import data
+from mcdrop.demo.labelled import write_labelled
 
 
 @pytest.mark.parametrize("load", [data.digits, data.diabetes])
@@ -36,3 +37,18 @@ def test_diabetes_is_in_raw_units():
     assert 19 <= features[:, 0].min() < features[:, 0].max() <= 79  # years
     assert set(features[:, 1]) == {1.0, 2.0}
     assert 25 <= targets.min() < targets.max() <= 346
+
+
+def test_labelled_rows_are_written_as_the_models_take_them(tmp_path):
+    written = write_labelled(tmp_path / "data")
+    assert sorted(path.name for path in written) == [
+        "diabetes-calibration.csv", "diabetes-test.csv", "digits-calibration.npz",
+        "digits-test.npz", "noise.npz",
+    ]  # fmt: skip
+    with np.load(tmp_path / "data" / "digits-test.npz") as found:
+        images, labels = data.digits().test
+        assert np.array_equal(found["image"], images)
+        assert np.array_equal(found["label"], labels)
+    table = np.loadtxt(tmp_path / "data" / "diabetes-test.csv", delimiter=",", skiprows=1)
+    measured, progression = data.diabetes().test
+    np.testing.assert_allclose(table, np.hstack([measured, progression]), atol=1e-4)

@@ -10,22 +10,17 @@ import io
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.docs.blocks import BIN, ROOT, Server, block_of, blocks_of, serving
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BIN = ROOT / ".venv" / "bin"
 
 # By the beginning of the block: the test that executes it, or compares with it.
 EXECUTED = {
@@ -37,6 +32,7 @@ EXECUTED = {
     '{"model_name"': "test_the_infer_example_answers_as_shown",
     "import torch": "test_the_library_example_runs_as_shown",
     "x = torch.randn": "test_the_library_example_runs_as_shown",
+    "x, y = torch.randn": "test_the_library_example_runs_as_shown",
     "print(mcdrop.audit": "test_the_library_example_runs_as_shown",
     "Sequential:": "test_the_library_example_runs_as_shown",
     "# nets.py": "test_bring_your_own_model",
@@ -46,87 +42,21 @@ EXECUTED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    language: str
-    text: str
-
-
-def _blocks() -> list[Block]:
-    return [Block(language, text) for language, text in BLOCK.findall(README)]
-
-
 def _block(start: str) -> str:
-    found = [block.text for block in _blocks() if block.text.startswith(start)]
-    assert len(found) == 1, f"{len(found)} blocks start with {start!r}"
-    return found[0]
+    return block_of(README, start)
 
 
 def test_every_block_is_executed() -> None:
-    for block in _blocks():
+    for block in blocks_of(README):
         known = [start for start in EXECUTED if block.text.startswith(start)]
         assert len(known) == 1, f"no test executes the block:\n{block.text}"
         assert EXECUTED[known[0]] in globals()
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    port: int
-
-    def run(self, command: str) -> Any:
-        """A command of the README against this server, its answer read as JSON."""
-        command = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
-        result = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return json.loads(result.stdout)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_until_ready(port: int, process: subprocess.Popen[str], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the server stopped"
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer,
-        ):
-            if answer.status == 200:
-                return
-        time.sleep(0.2)
-    pytest.fail(f"not ready within {seconds} s")
-
-
-@contextlib.contextmanager
-def _serving(command: str, cwd: Path, seconds: float) -> Iterator[Server]:
-    port = _free_port()
-    environment = {**os.environ, "MCDROP_PORT": str(port), "PATH": f"{BIN}:{os.environ['PATH']}"}
-    process = subprocess.Popen(
-        ["bash", "-c", command], cwd=cwd, env=environment, start_new_session=True, text=True
-    )
-    try:
-        _wait_until_ready(port, process, seconds)
-        yield Server(port)
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=60)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """`make serve`, as the README has it."""
-    with _serving(_block("make serve"), ROOT, seconds=600) as running:
+    with serving(_block("make serve"), ROOT, seconds=600) as running:
         yield running
 
 
@@ -234,6 +164,9 @@ def test_the_library_example_runs_as_shown() -> None:
     assert 64 <= stopped.min() <= stopped.max() < 1024
     assert namespace["partial"].samples.tolist() == [128] * 8
     assert namespace["exact"].predict(namespace["x"]).samples.tolist() == [0] * 8
+    exec(_block("x, y = torch.randn"), namespace)
+    assert namespace["mc"].calibration is not None
+    assert list(namespace["p"].mean.shape) == [200, 3]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(_block("print(mcdrop.audit"), namespace)
@@ -253,7 +186,7 @@ def test_bring_your_own_model(tmp_path: Path) -> None:
             ["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=environment, check=True
         )
     assert len((tmp_path / "answers.csv").read_text().strip().splitlines()) == 3
-    with _serving(serve, tmp_path, seconds=60) as server:
+    with serving(serve, tmp_path, seconds=60) as server:
         models = server.run("curl -s http://127.0.0.1:8000/v1/models")
     assert [model["name"] for model in models["models"]] == ["iris"]
 
