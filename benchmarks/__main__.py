@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure, show as it goes, and write JSON lines with what it ran on.
 
-`--only speed,masks,memory,accuracy,sampling` and `--workloads` choose a part; the records of the
-other parts stay in the file. `python -m benchmarks.report` then writes the documents.
+`--only speed,masks,metrics,memory,accuracy,sampling` and `--workloads` choose a part; the records of
+the other parts stay in the file. `python -m benchmarks.report` then writes the documents.
 """
 
 from __future__ import annotations
@@ -12,11 +12,23 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, masks, memory, models, peak, peers, record, sampling, speed, tables
+from benchmarks import (
+    accuracy,
+    masks,
+    memory,
+    models,
+    peak,
+    peers,
+    record,
+    sampling,
+    speed,
+    streaming,
+    tables,
+)
 from benchmarks.record import Record
 from benchmarks.workloads import ALL, build
 
-PARTS = ("speed", "masks", "memory", "accuracy", "sampling")
+PARTS = ("speed", "masks", "metrics", "memory", "accuracy", "sampling")
 # Small nets can be known better: what is left of the truth's own error does not matter then.
 _TRUTHS = {"diabetes_mlp": 200_000, "uci_net": 200_000, "digits_mlp": 100_000}
 _SEEDS = {"diabetes_mlp": 1000, "uci_net": 1000}
@@ -65,6 +77,8 @@ def shown(new: Record) -> str:
             iid, default, fresh, other = tables.to_accuracy(new)
             ours = f"iid {iid}; defaults {default}, new seed {fresh}"
             text = f"{ours}; {new['other']} {other}"
+        case "metrics":
+            text = f"summed in {new['summed_s']:.2f} s, ranked in {new['ranked_s']:.2f} s"
         case "masks":
             text = f"{new['rates']}"
         case _:
@@ -81,6 +95,8 @@ def _measured(options: argparse.Namespace) -> Iterator[Record]:
             yield {"kind": "speed", **speed.measure(name, options.rounds, options.device, rate)}
     if "masks" in options.only and options.device == "cpu":
         yield {"kind": "masks", "title": "nanoseconds an element", **masks.measure()}
+    if "metrics" in options.only and options.device == "cpu":
+        yield {"kind": "metrics", "title": "metrics of 1,000,000 rows", **streaming.measure()}
     if "memory" in options.only:
         for name in options.workloads:
             work = build(name)

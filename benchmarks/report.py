@@ -30,6 +30,7 @@ def blocks(records: Sequence[Record]) -> dict[str, str]:
         "targets": targets.table(records),
         "steady": tables.steady(records),
         "masks": tables.masks(records),
+        "metrics": tables.metrics(records),
         "sides": tables.sides(records),
         "memory": f"{tables.memory(records)}\n\n{tables.growth(records)}",
         "accuracy": f"{tables.accuracy(records)}\n\n{tables.references(records)}",

@@ -125,6 +125,22 @@ def masks(records: Iterable[Record]) -> str:
     return table(header, rows)
 
 
+def metrics(records: Iterable[Record]) -> str:
+    """What metrics take for a million rows."""
+    kinds = {"summed": "sum or bin", "ranked": "rank, and keep what they rank"}
+    rows = [
+        (
+            f"{len(record[kind])} that {what}",
+            f"{record['rows']:,}",
+            f"{number(record[f'{kind}_s'])} s",
+            f"{number(record[f'{kind}_growth_mib'])} MiB",
+        )
+        for record in of_kind(records, "metrics")
+        for kind, what in kinds.items()
+    ]
+    return table(("metrics", "rows", "time", "memory, against a tenth of the rows"), rows)
+
+
 def sides(records: Iterable[Record]) -> str:
     """Every other side at its fastest, as multiples of mcdrop's time, and what each misses."""
     rows, notes = [], []

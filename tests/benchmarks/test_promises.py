@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import masks, memory, sides, speed, workloads
+from benchmarks import masks, memory, sides, speed, streaming, workloads
 
 
 @pytest.mark.slow
@@ -27,6 +27,11 @@ def test_masks_cost_a_fraction_of_torchs_dropout() -> None:
     (row,) = [row for row in masks.measure(5)["rates"] if row["p"] == 0.5]
     for law in ("balanced", "iid"):
         assert row[f"{law}_mask_ns"] <= 0.5 * row["dropout_ns"]
+
+
+@pytest.mark.slow
+def test_metrics_that_sum_or_bin_keep_nothing_of_a_million_rows() -> None:
+    assert streaming.measure()["summed_growth"] <= 1.05
 
 
 @pytest.mark.slow

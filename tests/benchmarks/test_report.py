@@ -34,7 +34,7 @@ def test_every_part_was_measured(committed: list[Record]) -> None:
     kinds = {kind: tables.of_kind(committed, kind) for kind in ("speed", "memory")}
     for records in kinds.values():
         assert [row["workload"] for row in records] == list(workloads.ALL)
-    for kind in ("peak", "masks", "growth", "accuracy", "sampling"):
+    for kind in ("peak", "masks", "metrics", "growth", "accuracy", "sampling"):
         assert tables.of_kind(committed, kind)
     for row in committed:
         assert set(row["versions"]) >= {"torch", "baal", "torch-uncertainty", "mcdrop"}
@@ -127,6 +127,9 @@ def records() -> list[Record]:
             accuracy | dict.fromkeys(("iid_s", "default_s", "default_fresh_s", "other", "other_s")),
             {"kind": "sampling", "model": "digits_mlp", "title": "digits"}
             | {"counts": [_count(16, 3.0, 0.9, 0.01), _count(64, 1.5, 1.3, -0.09)]},
+            {"kind": "metrics", "rows": 1_000_000, "summed": ["A", "B"], "ranked": ["C"]}
+            | {"summed_s": 0.5, "summed_growth_mib": 0.25, "ranked_s": 1.0}
+            | {"ranked_growth_mib": 174.0},
             {"kind": "masks", "rates": [{"p": 0.001} | dict.fromkeys(_MASKS, 1.234)]},
         )
     ]
@@ -137,6 +140,7 @@ def test_tables_say_what_the_records_say(records: list[Record]) -> None:
     assert "| MLP | 1,000 | 51.4 | 4.20 | 4.20 | 2.60 |" in made["summary"]
     assert "| 0.20 ms | 10.0 ms | 15.0 ms | **50.0** (45.0 to 55.0) |" in made["steady"]
     assert "| 0.001 | 1.23 | 1.23 | 1.23 | 1.23 | 1.23 |" in made["masks"]
+    assert "| 2 that sum or bin | 1,000,000 | 0.50 s | 0.25 MiB |" in made["metrics"]
     assert "12.3 ms | 20.0 ms | **51.4** (46.3 to 56.5)" in made["speed"]
     assert "123% | 5.0 MiB | thinned |" in made["speed"]
     assert "98.7 GFLOP/s" in made["machine"]
