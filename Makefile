@@ -32,8 +32,10 @@ $(DEMO) &: | $(STAMP)
 serve: setup models ## Train the demo models if need be and serve them on 127.0.0.1:8000
 	MCDROP_MODELS=$(MODELS) exec $(BIN)/mcdrop serve
 
+# One process a core, each with one thread; what measures time or memory comes after, alone.
 test: setup ## Run the tests
-	$(BIN)/python -m pytest tests mcdrop service -m 'not docker'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests mcdrop service -m 'not docker and not alone' -n auto --dist loadfile
+	$(BIN)/python -m pytest tests -m alone
 
 lint: setup ## Format, lint, types and import layers
 	$(BIN)/ruff format --check .

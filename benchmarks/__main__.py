@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure, show as it goes, and write JSON lines with what it ran on.
 
-`--only speed,masks,metrics,memory,accuracy,sampling` and `--workloads` choose a part; the records of
-the other parts stay in the file. `python -m benchmarks.report` then writes the documents.
+`--only speed,masks,metrics,memory,accuracy,sampling` and `--workloads` choose a part; the records
+of the other parts stay in the file. `python -m benchmarks.report` then writes the documents.
 """
 
 from __future__ import annotations

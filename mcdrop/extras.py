@@ -8,12 +8,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mcdrop.calibration import codec
+from mcdrop.calibration.binning import HistogramBinning, IsotonicCalibration
+from mcdrop.calibration.outputs import OutputIntervals, OutputScalings
 from mcdrop.calibration.record import Calibration
+from mcdrop.calibration.scaling import MatrixScaling, VectorScaling
 from mcdrop.errors import ArtifactError
 from mcdrop.evaluation.document import Evaluation
 from mcdrop.program import Manifest, artifact
 from mcdrop.program.artifact import Extra
 from mcdrop.program.manifest import first
+from mcdrop.tasks import Binary, Classification, Gaussian, Multilabel
 
 
 def write_extras(
@@ -36,19 +40,86 @@ def read_calibration(path: Path, manifest: Manifest) -> Calibration | None:
         ArtifactError: the file is damaged or altered, or does not fit the model.
     """
     document = artifact.read_extra(path, manifest, "calibration")
-    return None if document is None else codec.decode(document, manifest.task)
+    if document is None:
+        return None
+    calibration = codec.decode(document, manifest.task)
+    _check_sizes(calibration, manifest)
+    return calibration
 
 
 def read_evaluation(path: Path, manifest: Manifest) -> Evaluation | None:
     """The evaluation of an artifact; `None` where it has none.
 
     Raises:
-        ArtifactError: the file is damaged or altered.
+        ArtifactError: the file is damaged or altered, or is about a model of another task.
     """
     document = artifact.read_extra(path, manifest, "evaluation")
     if document is None:
         return None
     try:
-        return Evaluation.model_validate(document)
-    except ValidationError as error:
-        raise ArtifactError(f"{path / 'evaluation.json'}: {first(error)}") from None
+        # as JSON, because there strict takes lists for tuples and nothing else for anything
+        found = Evaluation.model_validate_json(json.dumps(document), strict=True)
+    except (ValidationError, RecursionError) as error:
+        why = first(error) if isinstance(error, ValidationError) else "nested too deeply"
+        raise ArtifactError(f"{path / 'evaluation.json'}: {why}") from None
+    if found.model.task != manifest.task.kind:
+        raise ArtifactError(
+            f"{path / 'evaluation.json'}: the model is a {manifest.task.kind} one; got figures of "
+            f"a {found.model.task} model"
+        )
+    return found
+
+
+def _check_sizes(calibration: Calibration, manifest: Manifest) -> None:
+    """Raise unless calibrators are for as many classes and outputs as the model has.
+
+    Raises:
+        ArtifactError: they are not.
+    """
+    classes, outputs = _classes(manifest), _outputs(manifest)
+    sizes = [
+        ("classes", _fitted_classes(calibration.scaling), classes),
+        ("classes", calibration.sets.classes if calibration.sets else None, classes),
+        ("outputs", _fitted_outputs(calibration.scaling), outputs),
+        ("outputs", _fitted_outputs(calibration.intervals), outputs),
+    ]
+    for what, fitted, there in sizes:
+        if fitted is not None and there is not None and fitted != there:
+            raise ArtifactError(
+                f"the calibration was fitted for {fitted} {what}; the model has {there}"
+            )
+
+
+def _classes(manifest: Manifest) -> int | None:
+    """Of the model; `None` where nobody knows."""
+    if isinstance(manifest.task, Binary | Multilabel):
+        return 2  # yes and no, of each label
+    if not isinstance(manifest.task, Classification):
+        return None
+    return manifest.class_count() or (len(manifest.classes) if manifest.classes else None)
+
+
+def _outputs(manifest: Manifest) -> int | None:
+    """How many numbers `[B, D]` the model predicts; `None` where nobody knows."""
+    task, shape = manifest.task, manifest.entry().shape
+    if len(shape) != 2:
+        return 1  # no axis of outputs
+    halves = isinstance(task, Gaussian) and task.log_variance is None
+    return shape[1] // 2 if halves and shape[1] is not None else shape[1]
+
+
+def _fitted_classes(scaling: object) -> int | None:
+    match scaling:
+        case VectorScaling() | MatrixScaling():
+            return len(scaling.bias)
+        case HistogramBinning():
+            return max(2, len(scaling.frequencies))
+        case IsotonicCalibration():
+            return max(2, len(scaling.knots))
+    return None
+
+
+def _fitted_outputs(calibrator: object) -> int | None:
+    if isinstance(calibrator, OutputScalings | OutputIntervals):
+        return len(calibrator.parts)
+    return None

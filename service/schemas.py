@@ -181,11 +181,11 @@ class EvaluateRequest(BaseModel):
         Field(
             min_length=1,
             description="What turned out to be true, for each row: a class by number or name, 0 or "
-            "1, or a number; nested where a row has several predictions.",
+            "1, or a number (up to 1e100); nested where a row has several predictions.",
         ),
     ]
     groups: Annotated[
-        list[str] | None,
+        list[Annotated[str, Field(min_length=1)]] | None,
         Field(description="A name for each row, to have figures of each group."),
     ] = None
     samples: Annotated[
@@ -198,8 +198,21 @@ class EvaluateRequest(BaseModel):
     ] = None
 
 
+# of the demo model, without its long evaluation
+_CALIBRATION: JsonDict = {
+    "model": "diabetes",
+    "version": 1,
+    "calibrators": "DeviationScaling, conformal intervals (scaled)",
+    "fitted_on": "the demo data's calibration part",
+    "cases": 67,
+    "evaluation": None,
+}
+
+
 class CalibrationResponse(BaseModel):
     """How well a model is calibrated, and by what."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_CALIBRATION]})
 
     model: str
     version: int

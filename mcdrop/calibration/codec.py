@@ -128,23 +128,25 @@ def _part(name: str, held: object) -> Any:  # a dataclass out of `_KINDS`
     fields = {key: value for key, value in held.items() if key != "kind"}
     try:
         # as JSON, because there strict takes lists for tuples and nothing else for anything
-        made = TypeAdapter(_KINDS[held["kind"]]).validate_json(json.dumps(fields), strict=True)
+        text = json.dumps(fields)
+        made: Any = TypeAdapter(_KINDS[held["kind"]]).validate_json(text, strict=True)
     except ValidationError as error:
         complaint = error.errors(include_url=False)[0]
         where = ".".join(map(str, complaint["loc"]))
         raise ArtifactError(f"calibration: {name}.{where}: {complaint['msg']}") from None
-    _check_known(name, fields, dataclasses.asdict(made))
+    _check_known(name, fields, made)
     return made
 
 
-def _check_known(where: str, given: object, made: object) -> None:
-    """Raise where an object has more fields than what was made of it."""
-    if isinstance(given, dict) and isinstance(made, dict):
-        if unknown := set(given) - set(made):
+def _check_known(where: str, given: object, made: Any) -> None:
+    """Raise where an object has more fields than the dataclass that was made of it."""
+    if isinstance(given, dict):
+        unknown = set(given) - {field.name for field in dataclasses.fields(made)}
+        if unknown:
             raise ArtifactError(f"calibration: {where!r} has unknown fields {sorted(unknown)}")
         for key, value in given.items():
-            _check_known(f"{where}.{key}", value, made[key])
-    elif isinstance(given, list) and isinstance(made, tuple) and isinstance(given[0], dict):
+            _check_known(f"{where}.{key}", value, getattr(made, key))
+    elif isinstance(given, list) and given and isinstance(given[0], dict):
         for place, (value, part) in enumerate(zip(given, made, strict=True)):
             _check_known(f"{where}[{place}]", value, part)
 

@@ -219,15 +219,15 @@ class ConformalIntervals:
         return cls(conformal_threshold(scores, level), level, std is not None)
 
     def __call__(self, mean: Tensor, std: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Lower and upper bounds, of the shape of `mean`.
+        """Lower and upper bounds, of the shape of `mean`; NaN where a deviation is.
 
         Raises:
-            InputError: standard deviations are missing, or of no use.
+            InputError: standard deviations are missing, or below 0.
         """
         if (std is not None) != self.scaled:
             wanted = "needs std: it is in units of it" if self.scaled else "takes no std"
             raise InputError(f"this calibrator {wanted}; fit one that does otherwise")
-        if std is not None and not bool((std >= 0).all()):
+        if std is not None and bool((std < 0).any()):
             raise InputError("standard deviations must be at least 0")
         if math.isinf(self.threshold):
             std = None  # infinity times 0 is no number

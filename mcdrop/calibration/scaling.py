@@ -105,9 +105,9 @@ class SampleTemperature:
     def fit(cls, *, logits: Tensor, labels: Tensor) -> SampleTemperature:
         """Find the most probable temperature, by the likelihood of the mixture and a weak prior.
 
-        The logarithm of the temperature has a standard normal prior. Among many cases
-        it is lost; but some hundred cases that are nearly all right would be best served
-        by votes, whose probabilities are exactly 0 for a class that no sample chose.
+        The logarithm of the temperature has a standard normal prior. Among many cases it is lost;
+        but some hundred that are nearly all right would be best served by votes, whose
+        probabilities are exactly 0 for a class that no sample chose.
 
         Args:
             logits: of samples, `[S, N, C]` of classes, or `[S, N]` of yes.
@@ -122,10 +122,9 @@ class SampleTemperature:
         def loss(inverse: Tensor) -> Tensor:
             logs = torch.log_softmax(samples * inverse.exp(), -1).logsumexp(0)
             picked = logs.gather(1, found.labels[:, None])
-            prior = 0.5 * inverse.square() / len(found.labels)
-            return math.log(len(samples)) - picked.mean() + prior
+            return math.log(len(samples)) - picked.mean()
 
-        return cls(_temperature(loss, votes=True))
+        return cls(_temperature(loss, votes=True, prior_cases=len(found.labels)))
 
     def __call__(self, *, logits: Tensor) -> Tensor:
         """Calibrated mean probabilities, `[N, C]`, or `[N]` of yes.
@@ -334,8 +333,12 @@ def _moved(scores: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (scores @ weight.T if weight.ndim == 2 else scores * weight) + bias
 
 
-def _temperature(loss: Callable[[Tensor], Tensor], *, votes: bool = False) -> float:
-    """The temperature that makes the loss least, as a function of its inverse's logarithm.
+def _temperature(
+    loss: Callable[[Tensor], Tensor], *, votes: bool = False, prior_cases: int = 0
+) -> float:
+    """The temperature that makes the mean loss least, a function of its inverse's logarithm.
+
+    With `prior_cases`, the number of cases, that logarithm has a standard normal prior.
 
     Towards 0 each sample is left with a vote, so that inside of an average the lowest temperature
     can be best (`votes`); outside of it nothing but certainty is left, and it never should.
@@ -344,18 +347,21 @@ def _temperature(loss: Callable[[Tensor], Tensor], *, votes: bool = False) -> fl
     flat ends where a gradient leads nowhere.
     """
 
-    def at(place: float) -> float:
+    def alone(place: float) -> float:
         return float(loss(torch.tensor(place, dtype=torch.float64)))
+
+    def at(place: float) -> float:
+        return alone(place) + (0.5 * place * place / prior_cases if prior_cases else 0.0)
 
     grid = [-_FARTHEST + step * 2.0 * _FARTHEST / _PLACES for step in range(_PLACES + 1)]
     losses = [at(place) for place in grid]
     best = min(range(len(grid)), key=losses.__getitem__)
     if losses[0] <= losses[best]:
-        raise InputError(_beyond_the_largest(at))
+        raise InputError(_beyond_the_largest(alone))
     if losses[-1] <= losses[best]:
         if votes:
             return math.exp(-_FARTHEST)
-        raise InputError(_beyond_the_least(at))
+        raise InputError(_beyond_the_least(alone))
     low, high = grid[best - 1], grid[best + 1]
     golden = (math.sqrt(5.0) - 1.0) / 2.0
     left, right = high - golden * (high - low), low + golden * (high - low)
@@ -390,7 +396,10 @@ def _beyond_the_least(at: Callable[[float], float]) -> str:
             f"the best temperature is smaller than the range, {math.exp(-_FARTHEST):.2g}: are "
             "these logits on another scale? Multiply them by a number first"
         )
-    return "no temperature is best: it needs predictions that are sometimes wrong"
+    return (
+        "no temperature is best: it needs predictions that are sometimes wrong. Take more held-out "
+        "cases, or a temperature inside of the average over samples, which has a prior"
+    )
 
 
 def _most_probable(

@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from mcdrop.cli.suffix import checked_suffix
 from mcdrop.errors import InputError
 
 SUFFIXES = (".npz", ".csv", ".json")
@@ -83,10 +84,7 @@ def check_output(path: Path, *, force: bool) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file in it, such as {path / 'answers.csv'}")
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            f"{path}: expected one of {', '.join(SUFFIXES)}; got {path.suffix or 'no suffix'!r}"
-        )
+    checked_suffix(path, SUFFIXES, output=True)
     if path.exists() and not force:
         raise InputError(f"{path} exists: choose another file, or replace it with --force")
     try:

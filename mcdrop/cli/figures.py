@@ -15,7 +15,7 @@ _ARROWS = {"lower": "↓", "higher": "↑", "nominal": "→", None: ""}
 
 
 def summary(evaluation: Evaluation) -> RenderableType:
-    """What was evaluated, and every figure with its interval."""
+    """What was evaluated, every figure with its interval, and what was left out."""
     data, run = evaluation.data, evaluation.run
     calibrated = evaluation.model.calibration or "not calibrated"
     title = Text.assemble(
@@ -37,7 +37,8 @@ def summary(evaluation: Evaluation) -> RenderableType:
             topic = figure.topic
             table.add_row(Text(_TITLES[figure.topic], style="bold cyan"))
         table.add_row(f"  {figure.title}", number(figure.value), _interval(figure), _aim(figure))
-    return Group(title, Text(rows, style="dim"), table)
+    notes = [Text(note, style="yellow") for note in evaluation.notes]
+    return Group(title, Text(rows, style="dim"), table, *notes)
 
 
 _TITLES = {

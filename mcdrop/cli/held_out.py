@@ -16,6 +16,7 @@ from mcdrop.evaluation import Evaluation, Labelled
 from mcdrop.evaluation import evaluate as evaluated
 from mcdrop.predictor import MCDropout
 from mcdrop.program import Manifest
+from mcdrop.tasks import Gaussian, Regression
 
 _TARGET = ("target",)
 
@@ -34,25 +35,33 @@ def measured(
     """Evaluate a predictor on a file, with a progress bar; bad rows are told on stderr.
 
     Raises:
-        InputError: the file does not fit the model, or has no row that can be used.
+        InputError: the file does not fit the model, or has no row that can be used; or numbers
+            are to be evaluated with a single sample.
     """
+    taken = samples or _manifest(mc).defaults.samples
+    if taken < 2 and isinstance(mc.task, Regression | Gaussian):
+        raise InputError(
+            "numbers are evaluated with 2 samples or more: the variance of a single one is unknown"
+        )
     rows = read_labelled(data, _manifest(mc), targets=targets or _TARGET, group=group)
     other = None
     if ood is not None:
         ignored = [*(targets or _TARGET), *([group] if group else [])]
         other = read_labelled(ood, _manifest(mc), targets=None, ignore=ignored)
-    document = evaluated(
-        mc,
-        _labelled(rows, batch_size),
-        source=data.name,
-        samples=samples,
-        seed=seed,
-        others=None if other is None else _inputs(other, batch_size),
-        other_source="" if ood is None else ood.name,
-    )
-    tell_bad_rows(rows)
-    if other is not None:
-        tell_bad_rows(other)
+    try:
+        document = evaluated(
+            mc,
+            _labelled(rows, batch_size),
+            source=data.name,
+            samples=samples,
+            seed=seed,
+            others=None if other is None else _inputs(other, batch_size),
+            other_source="" if ood is None else ood.name,
+        )
+    finally:  # where none of them can be used, these are the reasons
+        tell_bad_rows(rows)
+        if other is not None:
+            tell_bad_rows(other)
     found = document.data.model_copy(
         update={"bad_rows": rows.bad.count, "bad": tuple(rows.bad.places)}
     )

@@ -15,6 +15,7 @@ from mcdrop.cli.labelled_source import Block, Roles, Source
 from mcdrop.cli.labelled_targets import Targets, targets_of
 from mcdrop.cli.labelled_text import open_csv_source
 from mcdrop.cli.labelled_values import group_names, model_input
+from mcdrop.cli.suffix import checked_suffix
 from mcdrop.errors import InputError
 from mcdrop.program.manifest import Manifest, TensorSpec
 
@@ -164,11 +165,7 @@ def read_labelled(
             damaged; single bad rows are not errors but told in `LabelledRows.bad`.
         OSError: the file cannot be read.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(
-            f"{path}: expected one of {', '.join(SUFFIXES)}; got {suffix or 'no suffix'!r}"
-        )
+    suffix = checked_suffix(path, SUFFIXES)
     if targets is not None and (not targets or len(set(targets)) < len(targets)):
         raise InputError(f"expected targets that differ, at least one; got {list(targets)}")
     roles = Roles(tuple(targets or ()), group, frozenset(ignore))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop.cli.suffix import checked_suffix
 from mcdrop.cli.texts import read_csv, read_json
 from mcdrop.errors import InputError
 from mcdrop.program.manifest import TensorSpec
@@ -101,11 +102,7 @@ def read_rows(path: Path, specs: Sequence[TensorSpec]) -> Rows:
         OSError: the file cannot be read.
     """
     readers = {".npy": _npy, ".npz": _npz, ".safetensors": safetensors_columns}
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(
-            f"{path}: expected one of {', '.join(SUFFIXES)}; got {suffix or 'no suffix'!r}"
-        )
+    suffix = checked_suffix(path, SUFFIXES)
     lines: Sequence[int] = ()
     if suffix == ".csv":
         table, lines = read_csv(path, specs)

@@ -216,7 +216,7 @@ class Planner:
         kept_samples = self._thinned.kept_samples if "thinned" in self._engines else KEPT_SAMPLES
         trials = Trials(sampler, self._program.device, kept_samples)
         batched = self._try_batched(trials, self._guess(cost, len(numbers), limit), limit)
-        kept, fresh = self._try_thinned(trials, limit)
+        kept, fresh = self._try_thinned(trials, limit, batched)
         plan = Plan(
             fitting,
             kept=reduce(_better, batched + kept).way,
@@ -251,8 +251,13 @@ class Planner:
                 best = _better(best, trials.run(way))
         return [best]
 
-    def _try_thinned(self, trials: Trials, limit: int) -> tuple[list[Trial], list[Trial]]:
-        """The fastest chunk of the thinned engine: with weights kept, and gathered anew."""
+    def _try_thinned(
+        self, trials: Trials, limit: int, batched: list[Trial]
+    ) -> tuple[list[Trial], list[Trial]]:
+        """The fastest chunk of the thinned engine: with weights kept, and gathered anew.
+
+        The latter is not tried where the batched engine is no slower than the former.
+        """
         kept: list[Trial] = []
         if "thinned" not in self._engines:
             return kept, kept
@@ -266,6 +271,8 @@ class Planner:
             if not kept or ((samples <= 32 or small) and not trials.late):
                 kept.append(trials.run(Way("thinned", samples), keeps=True))
         best = reduce(_better, kept)
+        if batched and _better(batched[0], best) is batched[0]:
+            return [best], []
         return [best], [trials.run(best.way, fresh=True)]
 
     def _error(self, narrow: ProgramSampler, exact: ProgramSampler, plan: Plan) -> str:

@@ -72,8 +72,10 @@ class Trials:
         return trial
 
     def _least(self, chunk: range, engine: str) -> float:
-        times: list[float] = []
-        while len(times) < _REPEATS or (sum(times) < _AT_LEAST and len(times) < _MOST_REPEATS):
+        times = [self._time(chunk, engine)]
+        while times[0] < _SLOW and (
+            len(times) < _REPEATS or (sum(times) < _AT_LEAST and len(times) < _MOST_REPEATS)
+        ):
             times.append(self._time(chunk, engine))
         return min(times)
 

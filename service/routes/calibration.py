@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from threading import Event
 from typing import Annotated, Any
 
-import torch
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.requests import ClientDisconnect
 from torch import Tensor
@@ -20,13 +19,23 @@ from service.openapi import problems, request_body
 from service.registry import Loaded
 from service.routes.models import Name, Number
 from service.schemas import CalibrationResponse, EvaluateRequest
+from service.targets import read_targets
 
 router = APIRouter(prefix="/v1/models", tags=["calibration"])
 
 Run = Annotated[Runtime, Depends(runtime)]
 
 _AT_A_TIME = 256  # rows; between two batches a caller who has gone is noticed
-_DEEPEST = 16  # axes of targets
+_IMAGE = [
+    [0.0, 0.0, 0.4375, 1.0, 0.875, 0.1875, 0.0, 0.0],
+    [0.0, 0.0, 0.5625, 0.875, 0.6875, 0.9375, 0.0, 0.0],
+    [0.0, 0.0, 0.0625, 0.3125, 0.0, 0.9375, 0.3125, 0.0],
+    [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.3125, 0.0],
+    [0.0, 0.0, 0.0, 0.0, 0.1875, 1.0, 0.25, 0.0],
+    [0.0, 0.0, 0.0, 0.0625, 0.75, 0.875, 0.0625, 0.0],
+    [0.0, 0.0, 0.3125, 0.75, 1.0, 1.0, 0.875, 0.0625],
+    [0.0, 0.0, 0.5, 1.0, 0.875, 0.625, 0.8125, 0.1875],
+]
 _EXAMPLES = {
     "four patients": {
         "summary": "Rows of the demo model `diabetes` with what their progression was",
@@ -38,6 +47,15 @@ _EXAMPLES = {
                 [24.0, 1.0, 25.3, 84.0, 198.0, 131.4, 40.0, 5.0, 4.8903, 89.0],
             ],
             "targets": [151.0, 75.0, 141.0, 206.0],
+        },
+    },
+    "classes": {
+        "summary": "An image for the demo model `digits` twice, its class by number and by name",
+        "value": {
+            "inputs": [[_IMAGE], [_IMAGE]],
+            "targets": [2, "2"],
+            "groups": ["first", "again"],
+            "samples": 32,
         },
     },
 }
@@ -95,7 +113,10 @@ async def get_version_reliability(run: Run, model: Name, version: Number) -> Res
 
 @router.post("/{model}/evaluate", summary="Evaluate on labelled rows", **_EVALUATE)
 async def evaluate_model(request: Request, run: Run, model: Name) -> Response:
-    """What predictions of these rows are worth: the document that `mcdrop evaluate` writes."""
+    """What predictions of these rows are worth: the document that `mcdrop evaluate` writes.
+
+    All but `convergence`, which would take more samples than were asked for.
+    """
     return await _evaluate(request, run, run.registry.ready(model))
 
 
@@ -105,7 +126,10 @@ async def evaluate_model(request: Request, run: Run, model: Name) -> Response:
     **_EVALUATE,
 )
 async def evaluate_version(request: Request, run: Run, model: Name, version: Number) -> Response:
-    """What predictions of these rows are worth: the document that `mcdrop evaluate` writes."""
+    """What predictions of these rows are worth: the document that `mcdrop evaluate` writes.
+
+    All but `convergence`, which would take more samples than were asked for.
+    """
     return await _evaluate(request, run, run.registry.ready(model, version))
 
 
@@ -140,7 +164,11 @@ async def _evaluate(request: Request, run: Runtime, loaded: Loaded) -> Response:
     query = make_query(
         run, loaded, from_rows(loaded, asked.inputs), samples=asked.samples, seed=asked.seed
     )
-    targets = _targets(loaded, asked.targets)
+    if query.samples < 2 and isinstance(loaded.manifest.task, Regression | Gaussian):
+        raise InvalidRequestError(
+            "numbers are evaluated with 2 samples or more: the variance of a single one is unknown"
+        )
+    targets = read_targets(loaded.manifest, asked.targets)
     rows = len(next(iter(query.inputs.values())))
     if len(targets) != rows:
         raise InvalidRequestError(f"expected a target for each of {rows} rows; got {len(targets)}")
@@ -156,6 +184,7 @@ async def _evaluate(request: Request, run: Runtime, loaded: Loaded) -> Response:
             source="the request",
             samples=query.samples,
             seed=query.seed,
+            convergence=None,  # which would take further samples, beyond those that were asked for
         )
 
     timed = await answered(request, run, work)
@@ -181,35 +210,3 @@ def _batches(
             targets[part],
             None if groups is None else groups[part],
         )
-
-
-def _targets(loaded: Loaded, given: list[Any]) -> Tensor:
-    """Numbers, or labels: of classes their numbers or names."""
-    if isinstance(loaded.manifest.task, Regression | Gaussian):
-        wanted, dtype = "finite numbers", torch.float64
-    else:
-        wanted, dtype = "class numbers or names", torch.int64
-        names = {name: place for place, name in enumerate(loaded.manifest.classes or ())}
-        given = _numbered(given, names, deep=0)
-    try:
-        made = torch.tensor(given)
-    except (ValueError, TypeError, RuntimeError, OverflowError):
-        raise InvalidRequestError(f"targets are nested lists of {wanted}") from None
-    whole = not made.is_floating_point()
-    if made.numel() == 0 or (dtype is torch.int64 and not whole):
-        raise InvalidRequestError(f"targets are nested lists of {wanted}")
-    if not whole and not bool(made.isfinite().all()):
-        raise InvalidRequestError(f"targets are nested lists of {wanted}")
-    return made.to(dtype)
-
-
-def _numbered(given: Any, names: Mapping[str, int], deep: int) -> Any:
-    """Names of classes as their numbers, in nested lists of no great depth."""
-    if isinstance(given, list) and deep < _DEEPEST:
-        return [_numbered(part, names, deep + 1) for part in given]
-    if isinstance(given, str):
-        if given not in names:
-            known = ", ".join(list(names)[:20]) or "none: send numbers"
-            raise InvalidRequestError(f"there is no class {given!r}; there are: {known}")
-        return names[given]
-    return given

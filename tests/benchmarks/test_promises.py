@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import masks, memory, sides, speed, streaming, workloads
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.slow
 def test_a_hundred_samples_of_a_vgg_head_cost_about_two_passes() -> None:

@@ -62,7 +62,7 @@ def test_the_report_has_the_figures_of_its_json(folder: Path) -> None:
 def test_new_versions_are_calibrated_as_asked(folder: Path) -> None:
     digits = mcdrop.load(folder / "models/digits/2")
     assert digits.calibration is not None
-    assert digits.calibration.describe() == "Temperature, conformal sets (aps)"
+    assert digits.calibration.describe() == "SampleTemperature, conformal sets (aps)"
     assert digits.evaluation is not None
     diabetes = mcdrop.load(folder / "models/diabetes/2")
     assert diabetes.calibration is not None
@@ -92,5 +92,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_server_tells_calibration_and_its_diagram(server: Server) -> None:
     told, drawn = block_of(PAGE, "curl -s").strip().splitlines()
     calibration = server.run(told)
-    assert "Temperature" in calibration["calibration"] or "temperature" in json.dumps(calibration)
+    assert calibration["version"] == 2
+    assert calibration["calibrators"] == "SampleTemperature, conformal sets (aps)"
+    assert calibration["evaluation"]["data"]["rows"] == 450
     assert server.text(drawn).startswith("<svg")

@@ -45,6 +45,9 @@ def repository(tmp_path_factory, truth):
     _publish(classes, ROWS, truth["sorter"], root / "sorter" / "1", classes=CLASSES)
     numbers = mcdrop.MCDropout(_net(1), ROWS[:2], task=mcdrop.tasks.Regression(noise_variance=0.3))
     _publish(numbers, ROWS, truth["gauge"], root / "gauge" / "1")
+    level = mcdrop.MCDropout(_net(1), ROWS[:2], task=mcdrop.tasks.Regression(noise_variance=0.3))
+    level.calibrate(ROWS, truth["gauge"], conformal="cqr", level=0.8)
+    level.save(root / "level" / "1", name="level")
     bare = mcdrop.MCDropout(_net(3), ROWS[:2], task="classification")
     bare.save(root / "bare" / "1", name="bare", classes=CLASSES)
     return root
@@ -159,10 +162,10 @@ def test_labelled_rows_are_evaluated(client, repository, truth, version):
         ({"targets": [0, 1]}, "a target for each of 3 rows; got 2"),
         ({"targets": [0, 1, 7]}, "labels must be from 0 to 2"),
         ({"targets": [0, 1, "cube"]}, "no class 'cube'; there are: circle, square, star"),
-        ({"targets": [0, 1, 0.5]}, "class numbers or names"),
+        ({"targets": [0, 1, 0.5]}, "class numbers or names; got 0.5"),
         ({"targets": [0, [1], 2]}, "class numbers or names"),
         ({"targets": [[0, 1], [0, 1], [0, 1]]}, "expected labels of shape"),
-        ({"targets": [0, 1, None]}, "class numbers or names"),
+        ({"targets": [0, 1, None]}, "class numbers or names; got null"),
         ({"targets": []}, "targets: "),
         ({"groups": ["a"]}, "a group for each of 3 rows; got 1"),
         ({"inputs": [[1, 2]]}, "shape"),
@@ -173,6 +176,68 @@ def test_labelled_rows_that_do_not_fit_are_told(client, change, complaint):
     body = {"inputs": ROWS[:3].tolist(), "targets": [0, 1, 2], **change}
     answer = client.post("/v1/models/sorter/evaluate", json=body)
     assert answer.status_code == 422, answer.text
+    assert complaint in answer.json()["detail"]
+
+
+def test_whole_floats_are_class_numbers(client):
+    found = []
+    for targets in ([1.0, 1, 2.0], [1, 1, 2]):
+        body = {"inputs": ROWS[:3].tolist(), "targets": targets}
+        answer = client.post("/v1/models/sorter/evaluate", json=body)
+        assert answer.status_code == 200, answer.text
+        found.append(answer.json()["figures"])
+    assert found[0] == found[1]
+
+
+def test_numbers_are_as_wide_as_json_has_them(client):
+    body = {"inputs": ROWS[:3].tolist(), "targets": [1e39, 0.5, 16_777_217]}
+    answer = client.post("/v1/models/gauge/evaluate", json=body)
+    assert answer.status_code == 200, answer.text
+    found = Evaluation.model_validate(answer.json())
+    assert found.figure("mean_absolute_error").value == pytest.approx(1e39 / 3)
+
+
+def test_groups_of_a_model_with_one_level_of_intervals(client, truth):
+    body = {"inputs": ROWS.tolist(), "targets": truth["gauge"].tolist(), "samples": 16}
+    body["groups"] = ["a"] * 20 + ["b"] * 100
+    answer = client.post("/v1/models/level/evaluate", json=body)
+    assert answer.status_code == 200, answer.text
+    found = Evaluation.model_validate(answer.json())
+    assert [part.cases for part in found.groups] == [20, 100]
+
+
+def test_a_request_takes_the_samples_that_it_asks_for(client):
+    body = {"inputs": ROWS.tolist(), "targets": [0] * len(ROWS), "samples": 16}
+    answer = client.post("/v1/models/sorter/evaluate", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["run"]["samples"] == 16
+    assert answer.json()["convergence"] is None  # 256 more of each row
+
+
+@pytest.mark.parametrize("model", ["sorter", "gauge"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_row_or_two_are_an_evaluation(client, model, rows):
+    body = {"inputs": ROWS[:rows].tolist(), "targets": [1] * rows, "groups": ["a"] * rows}
+    answer = client.post(f"/v1/models/{model}/evaluate", json=body)
+    assert answer.status_code == 200, answer.text
+    assert Evaluation.model_validate(answer.json()).data.rows == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"samples": 1}, "2 samples or more: the variance of a single one is unknown"),
+        ({"targets": [1.0, 2.0, 1e200]}, "targets are nested lists of numbers up to 1e+100"),
+        ({"targets": [1.0, 2.0, "3"]}, 'got "3"'),
+        ({"targets": [[1.0, 2.0]] * 3}, "expected targets of shape [3, 1]"),
+        ({"groups": ["a", "b", ""]}, "groups/2: "),
+    ],
+)
+def test_numbers_that_cannot_be_evaluated_are_told(client, change, complaint):
+    body = {"inputs": ROWS[:3].tolist(), "targets": [0.5, 1.5, 2.5], **change}
+    answer = client.post("/v1/models/gauge/evaluate", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
     assert complaint in answer.json()["detail"]
 
 
