@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from mcdrop.evaluation.measures import Measure, Ranked, Summed, Totals
-from mcdrop.metrics.functional import selective, smooth
+from mcdrop.evaluation import weighted
+from mcdrop.evaluation.class_calibration import BINS, calibration_measures
+from mcdrop.evaluation.measures import Measure, OfSums, Ranked, Share, Summed, Totals
+from mcdrop.metrics.functional import selective
 from mcdrop.metrics.functional.detection import detection_auroc
-from mcdrop.metrics.functional.reliability import ReliabilityCurve, adaptive_error
+from mcdrop.metrics.functional.reliability import adaptive_error
 from mcdrop.tasks import AnyTask, Classification
 
-BINS = 15
 LEVELS = (0.8, 0.9, 0.95)
 WORDS = {
     "entropy": "entropy",
@@ -23,17 +24,17 @@ WORDS = {
 }
 
 
-def summed_measures(task: AnyTask, classes: int | None, *, sets: bool) -> list[Summed]:
+def summed_measures(task: AnyTask, *, sets: bool) -> list[OfSums]:
     """What comes from sums.
 
     Args:
         task: whose Brier score is of classes, or half of that.
-        classes: for the classwise error; `None` for none.
         sets: whether conformal sets were measured.
     """
     whole = isinstance(task, Classification)
-    found = [
-        _mean("accuracy", "Accuracy", "higher", "share of cases that are right", "correct", 1.0),
+    right = "share of cases that are right"
+    found: list[OfSums] = [
+        Share(Measure("accuracy", "Accuracy", "scores", "higher", right, 0.0, 1.0), "correct"),
         _mean(
             "negative_log_likelihood",
             "Negative log-likelihood",
@@ -50,7 +51,7 @@ def summed_measures(task: AnyTask, classes: int | None, *, sets: bool) -> list[S
             "brier",
             2.0 if whole else 1.0,
         ),
-        *_calibration(classes),
+        *calibration_measures(),
         _uncertainty("predictive_entropy", "Entropy", "total uncertainty, in nats", "entropy"),
         _uncertainty(
             "expected_entropy",
@@ -83,21 +84,35 @@ def ranked_measures(uncertainties: Sequence[str]) -> list[Ranked]:
                 high=1.0,
             ),
             partial(adaptive_error, bins=BINS),
+            partial(weighted.adaptive_error, bins=BINS),
             ("confidence", "correct"),
+            "wrong",
         )
     ]
     areas = (
-        ("area_under_risk_coverage", "AURC", "mean share of errors over all coverages"),
-        ("excess_area_under_risk_coverage", "Excess AURC", "AURC beyond the best possible order's"),
+        (
+            "area_under_risk_coverage",
+            "AURC",
+            "mean share of errors over all coverages",
+            weighted.risk_area,
+        ),
+        (
+            "excess_area_under_risk_coverage",
+            "Excess AURC",
+            "AURC beyond the best possible order's",
+            weighted.excess_risk_area,
+        ),
         (
             "area_under_generalized_risk_coverage",
             "AUGRC",
             "mean share of all cases that are errors and are kept",
+            weighted.generalized_risk_area,
         ),
     )
-    for name, title, meaning in areas:
+    for name, title, meaning, again in areas:
         measure = Measure(name, title, "selective", "lower", f"by entropy: {meaning}", 0.0, 1.0)
-        measures.append(Ranked(measure, getattr(selective, name), ("entropy", "wrong")))
+        of = getattr(selective, name)
+        measures.append(Ranked(measure, of, again, ("entropy", "wrong"), "wrong"))
     for name in uncertainties:
         measure = Measure(
             f"error_auroc_{name}",
@@ -108,8 +123,44 @@ def ranked_measures(uncertainties: Sequence[str]) -> list[Ranked]:
             0.0,
             1.0,
         )
-        measures.append(Ranked(measure, _error_auroc, (name, "wrong")))
+        columns = (name, "wrong")
+        measures.append(Ranked(measure, _error_auroc, weighted.auroc, columns, "wrong", both=True))
     return measures
+
+
+def class_measures() -> list[OfSums]:
+    """Of each class, from its sums."""
+    nll = Measure("negative_log_likelihood", "", "scores", "lower", "", 0.0)
+    return [
+        Share(Measure("recall", "", "scores", "higher", ""), "right"),
+        Share(Measure("precision", "", "scores", "higher", ""), "right", "answers"),
+        Summed(nll, partial(_share, "nll")),
+    ]
+
+
+def class_iou() -> Summed:
+    """Of each class, from its sums."""
+    return Summed(Measure("iou", "", "scores", "higher", "", 0.0, 1.0), _iou)
+
+
+def mean_iou() -> Summed:
+    """Over classes, from the sums of each: a confusion matrix's diagonal, and its margins."""
+    measure = Measure(
+        "mean_iou",
+        "Mean IoU",
+        "scores",
+        "higher",
+        "intersection over union of the cases of a class and those predicted as it; mean over "
+        "classes that there are",
+        0.0,
+        1.0,
+    )
+    return Summed(measure, lambda sums: _iou(sums).nanmean(-1))
+
+
+def _iou(sums: Totals) -> Tensor:
+    """NaN for a class that neither is there nor was predicted."""
+    return sums["right"] / (sums["cases"] + sums["answers"] - sums["right"])
 
 
 def _error_auroc(uncertainty: Tensor, wrong: Tensor) -> Tensor:
@@ -135,94 +186,7 @@ def _share(column: str, sums: Totals) -> Tensor:
     return sums[column] / sums["cases"]
 
 
-def _calibration(classes: int | None) -> list[Summed]:
-    confidence = Measure(
-        "mean_confidence",
-        "Mean confidence",
-        "calibration",
-        None,
-        "mean probability of the class that is predicted; meant to be the accuracy",
-        0.0,
-        1.0,
-    )
-    parts = [Summed(confidence, partial(_share, "confidence"))]
-    binned: tuple[tuple[str, str, str, Callable[[ReliabilityCurve], Tensor]], ...] = (
-        (
-            "expected_calibration_error",
-            "Expected calibration error",
-            f"mean gap of confidence and accuracy over {BINS} bins (ECE); chance alone adds to it",
-            ReliabilityCurve.expected_error,
-        ),
-        (
-            "debiased_calibration_error",
-            "Debiased calibration error",
-            "the ECE without what chance alone adds",
-            partial(ReliabilityCurve.debiased_error, norm="l1"),
-        ),
-        (
-            "root_mean_square_calibration_error",
-            "RMS calibration error",
-            "root mean square gap over the bins",
-            ReliabilityCurve.root_mean_square_error,
-        ),
-        (
-            "maximum_calibration_error",
-            "Maximum calibration error",
-            "largest gap of a bin, however few cases it has",
-            ReliabilityCurve.maximum_error,
-        ),
-    )
-    for name, title, meaning, of in binned:
-        measure = Measure(name, title, "calibration", "lower", meaning, 0.0, 1.0)
-        parts.append(Summed(measure, partial(_of_bins, of)))
-    measure = Measure(
-        "smooth_calibration_error",
-        "Smooth calibration error",
-        "calibration",
-        "lower",
-        "without bins (Błasiok & Nakkiran 2023)",
-        0.0,
-        1.0,
-    )
-    parts.append(Summed(measure, _smooth))
-    if classes is not None:
-        measure = Measure(
-            "classwise_calibration_error",
-            "Classwise calibration error",
-            "calibration",
-            "lower",
-            "mean over classes of the ECE of 'is it this class?'",
-            0.0,
-            1.0,
-        )
-        parts.append(Summed(measure, partial(_classwise, classes)))
-    return parts
-
-
-def _of_bins(of: Callable[[ReliabilityCurve], Tensor], sums: Totals) -> Tensor:
-    return of(_curve(sums, "bin"))
-
-
-def _curve(sums: Totals, name: str) -> ReliabilityCurve:
-    return ReliabilityCurve(
-        sums[f"{name}_count"], sums[f"{name}_confidence"], sums[f"{name}_correct"]
-    )
-
-
-def _smooth(sums: Totals) -> Tensor:
-    return smooth.smoothed(sums["residuals"], sums["cases"])
-
-
-def _classwise(classes: int, sums: Totals) -> Tensor:
-    curve = _curve(sums, "classwise")
-    count, confidence, correct = (
-        part.unflatten(-1, (classes, BINS))
-        for part in (curve.count, curve.confidence, curve.correct)
-    )
-    return ReliabilityCurve(count, confidence, correct).expected_error().mean(-1)
-
-
-def _sets(level: float) -> list[Summed]:
+def _sets(level: float) -> list[OfSums]:
     percent = f"{100 * level:g}%"
     covered = Measure(
         f"set_coverage_{100 * level:g}",
@@ -244,6 +208,6 @@ def _sets(level: float) -> list[Summed]:
         0.0,
     )
     return [
-        Summed(covered, partial(_share, f"covered_{level}")),
+        Share(covered, f"covered_{level}"),
         Summed(size, partial(_share, f"size_{level}")),
     ]

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mcdrop.calibration.layout import flat_labels, flat_probs
 from mcdrop.calibration.record import Calibration
-from mcdrop.evaluation.class_figures import BINS, LEVELS, ranked_measures, summed_measures
+from mcdrop.evaluation.class_calibration import BINS, class_error, classwise_measure
+from mcdrop.evaluation.class_figures import (
+    LEVELS,
+    class_iou,
+    class_measures,
+    mean_iou,
+    ranked_measures,
+    summed_measures,
+)
 from mcdrop.evaluation.document import Bin, Figure, Histogram, Line, Slice
-from mcdrop.evaluation.measures import ranked_figures, summed_figures
+from mcdrop.evaluation.intervals import wilson
+from mcdrop.evaluation.measures import OfSums, ranked_figures, summed_figures
 from mcdrop.evaluation.ranking import Kept, risk_line, tenths
-from mcdrop.evaluation.resampling import Sums, wilson
-from mcdrop.evaluation.slices import Slices
+from mcdrop.evaluation.resampled import Resampled
+from mcdrop.evaluation.resampling import Sums
+from mcdrop.evaluation.slices import Groups, slices
 from mcdrop.metrics.functional import smooth
 from mcdrop.metrics.functional.cases import Cases, cases
 from mcdrop.metrics.functional.reliability import equal_width
 from mcdrop.prediction import ClassificationPrediction, Prediction
-from mcdrop.tasks import AnyTask, Classification
+from mcdrop.tasks import AnyTask, Classification, Multilabel
 
 PARTS = 30  # of the histogram of entropies
 UNCERTAINTIES = ("entropy", "mutual_information", "variation_ratio")
@@ -43,9 +54,9 @@ class ClassOutcomes:
         self._names = names
         self._sets = calibration if calibration is not None and calibration.sets else None
         self._sums = Sums()
+        self._of_classes = Sums()
         self._kept = Kept()
-        self._groups = Slices()
-        self._grouped = False
+        self._groups = Groups()
         self._classes = 2
         self.rows = 0
         self.cases = 0
@@ -70,7 +81,7 @@ class ClassOutcomes:
         rows = len(prediction.mean)
         number = torch.arange(self.rows, self.rows + rows, device=labels.device)
         number = number.repeat_interleave(len(labels) // rows)
-        columns = self._columns(found, prediction)
+        columns = self._columns(found, prediction, rows)
         self._sums.add(number, columns)
         self._add_bins(number, found, columns)
         if self._sets is not None:
@@ -83,21 +94,20 @@ class ClassOutcomes:
             **{name: getattr(prediction, name) for name in UNCERTAINTIES},
         )
         if groups is not None:
-            ids = self._groups.ids(groups).repeat_interleave(len(labels) // rows)
-            self._groups.add(ids, columns)
-            self._grouped = True
+            self._groups.add(number, groups, columns)
         self.rows += rows
         self.cases += len(labels)
 
     def figures(self) -> tuple[Figure, ...]:
         """All of them, with intervals."""
-        classwise = self._classes if self._classes <= _MOST_CLASSES else None
-        summed = summed_measures(self._task, classwise, sets=self._sets is not None)
-        ranked = ranked_measures(UNCERTAINTIES)
-        return (
-            *summed_figures(self._sums, summed),
-            *ranked_figures(self._kept.columns(), ranked),
-        )
+        whole = Resampled(self._sums)
+        figures = summed_figures(whole, summed_measures(self._task, sets=self._sets is not None))
+        over = [mean_iou()] if self._dense else []
+        if self._classwise:
+            over.append(classwise_measure(self._classes))
+        if over:
+            figures += summed_figures(Resampled(self._of_classes, whole.groups), over)
+        return (*figures, *ranked_figures(self._kept.columns(), ranked_measures(UNCERTAINTIES)))
 
     def reliability(self) -> tuple[Bin, ...]:
         """The reliability curve."""
@@ -145,43 +155,26 @@ class ClassOutcomes:
 
     def classes(self) -> tuple[Slice, ...]:
         """Recall, precision, confidence and likelihood of each class."""
-        sums = self._sums.totals()
-        slices = []
-        for place in range(self._classes):
-            count, right, answers, nll = (
-                float(sums[f"class_{name}"][place]) for name in ("cases", "right", "answers", "nll")
-            )
-            slices.append(
-                Slice(
-                    name=self._name(place),
-                    cases=round(count),
-                    figures={
-                        "recall": _ratio(right, count),
-                        "precision": _ratio(right, answers),
-                        "negative_log_likelihood": _ratio(nll, count),
-                        "expected_calibration_error": self._class_error(sums, place),
-                    },
-                )
-            )
-        return tuple(slices)
+        measures: list[OfSums] = class_measures()
+        if self._dense:
+            measures.append(class_iou())
+        if self._classwise:
+            measures.append(class_error(self._classes))
+        names = [self._name(place) for place in range(self._classes)]
+        return slices(names, Resampled(self._of_classes), measures)
 
     def groups(self) -> tuple[Slice, ...]:
-        """Accuracy, confidence and likelihood of each group of rows."""
-        if not self._grouped:
-            return ()
-        return tuple(
-            Slice(
-                name=name,
-                cases=round(sums["cases"]),
-                figures={
-                    "accuracy": _ratio(sums["correct"], sums["cases"]),
-                    "mean_confidence": _ratio(sums["confidence"], sums["cases"]),
-                    "negative_log_likelihood": _ratio(sums["nll"], sums["cases"]),
-                    "predictive_entropy": _ratio(sums["entropy"], sums["cases"]),
-                },
-            )
-            for name, sums in self._groups.totals()
-        )
+        """Accuracy, confidence, likelihood and entropy of each group of rows."""
+        return self._groups.slices(summed_measures(self._task, sets=False), _OF_GROUPS)
+
+    @property
+    def _dense(self) -> bool:
+        """Whether rows have many cases that are of the same classes, such as pixels."""
+        return self.cases > self.rows and not isinstance(self._task, Multilabel)
+
+    @property
+    def _classwise(self) -> bool:
+        return self._classes <= _MOST_CLASSES
 
     @property
     def _most_entropy(self) -> float:
@@ -192,12 +185,16 @@ class ClassOutcomes:
             return self._names[place]
         return str(place) if isinstance(self._task, Classification) else ("no", "yes")[place]
 
-    def _columns(self, found: Cases, prediction: ClassificationPrediction) -> Mapping[str, Tensor]:
+    def _columns(
+        self, found: Cases, prediction: ClassificationPrediction, rows: int
+    ) -> Mapping[str, Tensor]:
         squared = (found.probs - found.one_hot).square().sum(1)
         names = ("entropy", "expected_entropy", "mutual_information")
         return {
             "cases": torch.ones_like(found.confidence),
+            "rows": torch.full_like(found.confidence, rows / len(found.labels)),
             "confidence": found.confidence,
+            "doubt": found.confidence * (1.0 - found.confidence),
             "correct": found.correct,
             # infinite where a label was given no probability: such a mean is no figure
             "nll": -found.probs.gather(1, found.labels[:, None])[:, 0].log(),
@@ -207,20 +204,22 @@ class ClassOutcomes:
 
     def _add_bins(self, number: Tensor, found: Cases, columns: Mapping[str, Tensor]) -> None:
         place = equal_width(found.confidence, BINS, found.dtype)
-        ones, count = columns["cases"], self._sums.count
+        ones, count = columns["cases"], partial(self._sums.count, number)
         values = (ones, found.confidence, found.correct)
         for name, value in zip(_BINNED, values, strict=True):
-            count(number, f"bin_{name}", place, BINS, value)
+            count(f"bin_{name}", place, BINS, value)
         fine = (found.confidence * smooth.GRID).long().clamp_max(smooth.GRID - 1)
-        count(number, "residuals", fine, smooth.GRID, found.correct - found.confidence)
+        count("residuals", fine, smooth.GRID, found.correct - found.confidence)
         part = (columns["entropy"] / self._most_entropy * PARTS).long().clamp(0, PARTS - 1)
-        count(number, "entropy_right", part, PARTS, found.correct)
-        count(number, "entropy_wrong", part, PARTS, 1.0 - found.correct)
-        count(number, "class_cases", found.labels, self._classes, ones)
-        count(number, "class_right", found.labels, self._classes, found.correct)
-        count(number, "class_nll", found.labels, self._classes, columns["nll"])
-        count(number, "class_answers", found.probs.argmax(1), self._classes, ones)
-        if self._classes <= _MOST_CLASSES:
+        count("entropy_right", part, PARTS, found.correct)
+        count("entropy_wrong", part, PARTS, 1.0 - found.correct)
+        count = partial(self._of_classes.count, number)
+        count("cases", found.labels, self._classes, ones)
+        count("rows", found.labels, self._classes, columns["rows"])
+        count("right", found.labels, self._classes, found.correct)
+        count("nll", found.labels, self._classes, columns["nll"])
+        count("answers", found.probs.argmax(1), self._classes, ones)
+        if self._classwise:
             self._add_classwise(number, found)
 
     def _add_classwise(self, number: Tensor, found: Cases) -> None:
@@ -231,14 +230,7 @@ class ClassOutcomes:
         values = (torch.ones_like(found.probs), found.probs, found.one_hot)
         for name, value in zip(_BINNED, values, strict=True):
             size = self._classes * BINS
-            self._sums.count(rows, f"classwise_{name}", place, size, value.flatten())
-
-    def _class_error(self, sums: Mapping[str, Tensor], place: int) -> float | None:
-        if "classwise_count" not in sums:
-            return None
-        part = slice(place * BINS, (place + 1) * BINS)
-        count, sure, right = (sums[f"classwise_{name}"][part] for name in _BINNED)
-        return float((right - sure).abs().sum() / count.sum())
+            self._of_classes.count(rows, f"classwise_{name}", place, size, value.flatten())
 
     def _add_sets(
         self, number: Tensor, calibration: Calibration, prediction: Prediction, labels: Tensor
@@ -251,7 +243,4 @@ class ClassOutcomes:
 
 _BINNED = ("count", "confidence", "correct")
 
-
-def _ratio(part: float, whole: float) -> float | None:
-    share = part / whole if whole else math.nan
-    return share if math.isfinite(share) else None
+_OF_GROUPS = ("accuracy", "mean_confidence", "negative_log_likelihood", "predictive_entropy")

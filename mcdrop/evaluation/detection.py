@@ -7,19 +7,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mcdrop.evaluation import weighted
 from mcdrop.evaluation.document import Detection, Figure, Histogram
 from mcdrop.evaluation.measures import Measure, Ranked, ranked_figures
+from mcdrop.evaluation.weighted import OfWeights
 from mcdrop.metrics.functional import detection
 from mcdrop.prediction import ClassificationPrediction, Prediction
 
 _PARTS = 30
-_KINDS: tuple[tuple[str, str, str, str, Callable[[Tensor, Tensor], Tensor]], ...] = (
+_Of = Callable[[Tensor, Tensor], Tensor]
+_Again = Callable[[Tensor, Tensor], OfWeights]
+_KINDS: tuple[tuple[str, str, str, str, _Of, _Again], ...] = (
     (
         "detection_auroc",
         "AUROC",
         "higher",
         "chance that a row of the other data is more uncertain; 0.5 tells nothing",
         detection.detection_auroc,
+        weighted.auroc,
     ),
     (
         "detection_average_precision",
@@ -27,6 +32,7 @@ _KINDS: tuple[tuple[str, str, str, str, Callable[[Tensor, Tensor], Tensor]], ...
         "higher",
         "area under precision and recall, the other data as positives",
         detection.detection_average_precision,
+        weighted.average_precision,
     ),
     (
         "false_positive_rate",
@@ -34,6 +40,7 @@ _KINDS: tuple[tuple[str, str, str, str, Callable[[Tensor, Tensor], Tensor]], ...
         "lower",
         "share of our rows that is flagged where 95% of the other ones are",
         detection.false_positive_rate,
+        weighted.false_positive_rate,
     ),
 )
 
@@ -89,9 +96,13 @@ def detect(ours: Uncertainties, others: Uncertainties, source: str) -> Detection
                     1.0,
                 ),
                 _apart(of),
+                again,
                 (name, "side"),
+                "side",
+                fixed=True,
+                both=True,
             )
-            for kind, title, better, meaning, of in _KINDS
+            for kind, title, better, meaning, of, again in _KINDS
         ]
         figures += ranked_figures({name: both, "side": side}, measures)
     first = next(iter(inside))
@@ -103,7 +114,7 @@ def detect(ours: Uncertainties, others: Uncertainties, source: str) -> Detection
     )
 
 
-def _apart(of: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def _apart(of: _Of) -> _Of:
     def figure(values: Tensor, side: Tensor) -> Tensor:
         inside, outside = values[side == 0], values[side == 1]
         if len(inside) == 0 or len(outside) == 0:

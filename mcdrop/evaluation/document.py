@@ -17,8 +17,22 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Figure(Part):
-    """A number with its 95% bootstrap confidence interval.
+class Estimate(Part):
+    """A number with its 95% confidence interval: Wilson's of a share of cases, else a bootstrap's.
+
+    Attributes:
+        value: over all cases.
+        low: lower end of the interval; null where there are too few cases to tell.
+        high: upper end.
+    """
+
+    value: Number
+    low: Number = None
+    high: Number = None
+
+
+class Figure(Estimate):
+    """An `Estimate`, and what it is.
 
     Attributes:
         name: as `mcdrop.metrics` has it.
@@ -26,9 +40,6 @@ class Figure(Part):
         topic: where it belongs.
         meaning: a sentence.
         better: which way; `"nominal"`: as close as can be to `nominal`.
-        value: over all cases.
-        low: lower end of the interval.
-        high: upper end.
         nominal: what it is meant to be, such as the level of an interval.
     """
 
@@ -37,9 +48,6 @@ class Figure(Part):
     topic: Topic
     meaning: str
     better: Better | None
-    value: Number
-    low: Number = None
-    high: Number = None
     nominal: Number = None
 
 
@@ -85,6 +93,9 @@ class Run(Part):
         torch: version.
         created: date and time, ISO 8601.
         replicates: of the bootstrap.
+        ranked_replicates: of the bootstrap of figures that put cases in order.
+        ranked_rows: of a side (right and wrong, or this data and other), up to which these take
+            all.
     """
 
     samples: int
@@ -94,6 +105,8 @@ class Run(Part):
     torch: str
     created: str
     replicates: int
+    ranked_replicates: int
+    ranked_rows: int
 
 
 class Bin(Part):
@@ -145,20 +158,22 @@ class Convergence(Part):
         samples: how many were taken.
         standard_error: root mean square Monte Carlo standard error of the means.
         score: negative log-likelihood after so many samples.
+        score_error: half of the 95% interval of its difference from the last of them.
     """
 
     rows: int
     samples: tuple[int, ...]
     standard_error: tuple[Number, ...]
     score: tuple[Number, ...]
+    score_error: tuple[Number, ...] = ()
 
 
 class Slice(Part):
-    """A class or a group of rows: some figures of its cases alone, by name."""
+    """A class, an output or a group of rows: some figures of its cases alone, by name."""
 
     name: str
     cases: int
-    figures: dict[str, Number]
+    figures: dict[str, Estimate]
 
 
 class Detection(Part):
@@ -191,11 +206,13 @@ class Evaluation(Part):
         coverage: share of targets (y) in central intervals of a level (x); numbers only.
         convergence: over samples.
         classes: a slice for each class.
+        outputs: a slice for each number that is predicted, if there are several.
         groups: a slice for each group that `--group` names.
         detection: against other data, if there was any.
+        notes: what was left out, and why.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     model: Model
     data: Data
     run: Run
@@ -208,8 +225,10 @@ class Evaluation(Part):
     coverage: tuple[Line, ...] = ()
     convergence: Convergence | None = None
     classes: tuple[Slice, ...] = ()
+    outputs: tuple[Slice, ...] = ()
     groups: tuple[Slice, ...] = ()
     detection: Detection | None = None
+    notes: tuple[str, ...] = ()
 
     def figure(self, name: str) -> Figure:
         """A figure by its name.

@@ -14,19 +14,21 @@ from torch import Tensor
 from mcdrop.calibration.layout import flat_labels, flat_probs, shaped_targets
 from mcdrop.calibration.record import Calibration
 from mcdrop.errors import InputError
+from mcdrop.evaluation import strata
 from mcdrop.evaluation.classes import ClassOutcomes
 from mcdrop.evaluation.detection import Uncertainties, detect
 from mcdrop.evaluation.document import Convergence, Data, Detection, Evaluation, Model, Run
+from mcdrop.evaluation.intervals import FEWEST, Z95
 from mcdrop.evaluation.numbers import NumberOutcomes
 from mcdrop.evaluation.resampling import REPLICATES
-from mcdrop.metrics.functional.densities import gaussian_negative_log_likelihood
-from mcdrop.metrics.functional.scores import negative_log_likelihood
+from mcdrop.metrics.functional.cases import cases
+from mcdrop.metrics.functional.densities import gaussians, log_densities
 from mcdrop.prediction import Prediction, RegressionPrediction
 from mcdrop.program import Manifest
 from mcdrop.tasks import AnyTask, Gaussian, Regression
 from mcdrop.version import __version__
 
-_CONVERGENCE_ROWS, _CONVERGENCE_SAMPLES = 256, 256
+_CONVERGENCE_ROWS = 256
 
 Inputs = Mapping[str, Tensor]
 
@@ -72,6 +74,7 @@ def evaluate(
     seed: int | None = None,
     others: Iterable[Inputs] | None = None,
     other_source: str = "",
+    convergence: int | None = 256,
 ) -> Evaluation:
     """Predict labelled rows, and say what the predictions and their uncertainties are worth.
 
@@ -83,6 +86,8 @@ def evaluate(
         seed: of the masks; the artifact's default, or 0.
         others: rows of other data, which its uncertainties should tell from these.
         other_source: what those are.
+        convergence: samples that up to 256 of the rows are predicted with once more, to tell what
+            more samples bring; never fewer than those of the evaluation. `None` leaves it out.
 
     Raises:
         InputError: there are no rows, or they do not fit the model.
@@ -101,10 +106,9 @@ def evaluate(
     manifest, calibration = predictor.manifest, predictor.calibration
     samples = samples or (manifest.defaults.samples if manifest else 64)
     seed = seed if seed is not None else (manifest.defaults.seed if manifest else 0)
-    numbers = isinstance(predictor.task, Regression | Gaussian)
     names = manifest.classes if manifest else None
     outcomes: NumberOutcomes | ClassOutcomes
-    if numbers:
+    if isinstance(predictor.task, Regression | Gaussian):
         outcomes = NumberOutcomes(predictor.task, calibration)
     else:
         outcomes = ClassOutcomes(predictor.task, names, calibration)
@@ -122,16 +126,11 @@ def evaluate(
     if others is not None:
         detection = _other(predictor, others, other_source, samples, seed, ours)
     figures = outcomes.figures()
-    convergence = _convergence(predictor, first, samples, seed)
-    parts: dict[str, object] = {}
-    if isinstance(outcomes, ClassOutcomes):
-        parts = {
-            "reliability": outcomes.reliability(),
-            "uncertainty": outcomes.uncertainty(),
-            "classes": outcomes.classes(),
-        }
-    else:
-        parts = {"pit": outcomes.pit(), "coverage": outcomes.coverage()}
+    converged = None
+    if convergence is not None:
+        converged = _convergence(predictor, first, max(samples, convergence), seed)
+    classes = outcomes if isinstance(outcomes, ClassOutcomes) else None
+    numbers = outcomes if isinstance(outcomes, NumberOutcomes) else None
     return Evaluation(
         model=Model(
             name=manifest.name if manifest else "model",
@@ -149,14 +148,22 @@ def evaluate(
             torch=torch.__version__,
             created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             replicates=REPLICATES,
+            ranked_replicates=strata.REPLICATES,
+            ranked_rows=strata.ROWS,
         ),
         figures=figures,
+        reliability=classes.reliability() if classes else None,
         risk_coverage=outcomes.risk_coverage(),
+        uncertainty=classes.uncertainty() if classes else None,
         error=outcomes.error(),
-        convergence=convergence,
+        pit=numbers.pit() if numbers else None,
+        coverage=numbers.coverage() if numbers else (),
+        convergence=converged,
+        classes=classes.classes() if classes else (),
+        outputs=numbers.outputs() if numbers else (),
         groups=outcomes.groups(),
         detection=detection,
-        **parts,  # type: ignore[arg-type]  # pydantic checks them
+        notes=numbers.notes() if numbers else (),
     )
 
 
@@ -178,14 +185,14 @@ def _other(
     return detect(ours, theirs, source)
 
 
-def _convergence(predictor: Predictor, batch: Labelled, samples: int, seed: int) -> Convergence:
+def _convergence(predictor: Predictor, batch: Labelled, most: int, seed: int) -> Convergence:
     """Standard error and likelihood after 16, 32, 64, … samples of up to 256 rows."""
     inputs = {name: tensor[:_CONVERGENCE_ROWS] for name, tensor in batch.inputs.items()}
     target = batch.target[:_CONVERGENCE_ROWS]
-    most = max(samples, _CONVERGENCE_SAMPLES)
     taken: list[int] = []
     errors: list[float | None] = []
-    scores: list[float | None] = []
+    losses: list[Tensor] = []
+    moved = predictor.calibration is not None and predictor.calibration.moves_quantiles
     wanted = 16
     for prediction in predictor.stream(inputs, samples=most, seed=seed):
         so_far = int(prediction.samples.amax())
@@ -194,22 +201,31 @@ def _convergence(predictor: Predictor, batch: Labelled, samples: int, seed: int)
         wanted *= 2
         taken.append(so_far)
         errors.append(_finite(prediction.standard_error.double().square().mean().sqrt()))
-        scores.append(_finite(_likelihood(predictor.task, prediction, target)))
+        losses.append(_losses(predictor.task, prediction, target))
     return Convergence(
         rows=len(target),
         samples=tuple(taken),
         standard_error=tuple(errors),
-        score=tuple(scores),
+        score=tuple(None if moved else _finite(loss.mean()) for loss in losses),
+        score_error=tuple(None if moved else _half(loss - losses[-1]) for loss in losses),
     )
 
 
-def _likelihood(task: AnyTask, prediction: Prediction, target: Tensor) -> Tensor:
+def _half(gaps: Tensor) -> float | None:
+    """Half of the 95% interval of the mean of gaps; nothing for fewer than ten."""
+    return None if len(gaps) < FEWEST else _finite(Z95 * gaps.std() / len(gaps) ** 0.5)
+
+
+def _losses(task: AnyTask, prediction: Prediction, target: Tensor) -> Tensor:
+    """Mean negative log-likelihood of each row, `[B]`, in nats."""
+    rows = len(target)
     if isinstance(prediction, RegressionPrediction):
         truth = shaped_targets(prediction.mean, target)
-        std = prediction.variance.sqrt()
-        return gaussian_negative_log_likelihood(prediction.mean, std, truth)
+        logs = log_densities(*gaussians(prediction.mean, prediction.variance.sqrt(), truth))
+        return -logs.reshape(rows, -1).mean(1)
     labels = flat_labels(task, prediction.mean, target).to(prediction.mean.device)
-    return negative_log_likelihood(probs=flat_probs(task, prediction.mean), labels=labels)
+    found = cases(probs=flat_probs(task, prediction.mean), labels=labels)
+    return -found.probs.gather(1, found.labels[:, None]).log().reshape(rows, -1).mean(1)
 
 
 def _finite(value: Tensor) -> float | None:

@@ -11,8 +11,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mcdrop.evaluation import charts
-from mcdrop.evaluation.document import Evaluation, Figure, Slice, Topic
-from mcdrop.evaluation.report_numbers import interval, of_column, of_figure
+from mcdrop.evaluation.charts.scale import counted
+from mcdrop.evaluation.document import Estimate, Evaluation, Figure, Slice, Topic
+from mcdrop.evaluation.report_numbers import ends, interval, of_column, of_estimate, of_figure
 from mcdrop.evaluation.report_summary import judged, summarise
 
 _TOPICS: dict[Topic, str] = {
@@ -66,14 +67,14 @@ class Table:
 
     Attributes:
         heads: of the columns behind name and number of cases.
-        rows: name, cases and figures of each.
+        rows: name, cases, and each figure with its interval.
         few: whether they are read at a glance.
     """
 
     title: str
     unit: str
     heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
     few: bool
 
 
@@ -86,7 +87,8 @@ def render(evaluation: Evaluation) -> str:
         ...     model=Model(name="digits", version=1, task="classification"),
         ...     data=Data(source="holdout.npz", rows=10, cases=10),
         ...     run=Run(samples=64, seed=0, seconds=1.0, mcdrop="0.1.0", torch="2.13.0",
-        ...             created="2026-11-24T05:39:17+00:00", replicates=1000),
+        ...             created="2026-11-24T05:39:17+00:00", replicates=400,
+        ...             ranked_replicates=100, ranked_rows=20_000),
         ...     figures=()))
         >>> "<title>digits, version 1: evaluation</title>" in page
         True
@@ -95,6 +97,7 @@ def render(evaluation: Evaluation) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["counted"] = counted
     detection = evaluation.detection
     return environment.from_string(text).render(
         document=evaluation,
@@ -107,8 +110,9 @@ def render(evaluation: Evaluation) -> str:
             if (rows := [_row(each) for each in evaluation.figures if each.topic == topic])
         ],
         tables=[
-            _table(title, unit, slices, evaluation.figures)
+            _table(title, unit, slices, evaluation.figures, apart=unit == "Output")
             for title, unit, slices in (
+                ("Outputs", "Output", evaluation.outputs),
                 ("Groups", "Group", evaluation.groups),
                 ("Classes", "Class", evaluation.classes),
             )
@@ -145,20 +149,26 @@ def _row(figure: Figure) -> Row:
     )
 
 
-def _table(title: str, unit: str, slices: Sequence[Slice], figures: Sequence[Figure]) -> Table:
+def _table(
+    title: str, unit: str, slices: Sequence[Slice], figures: Sequence[Figure], *, apart: bool
+) -> Table:
+    """Slices, written; `apart` where the rows of a column are in different units."""
     titles = {figure.name: figure.title for figure in figures}
     names = tuple(dict.fromkeys(name for each in slices for name in each.figures))
-    columns = []
+    columns: list[list[tuple[str, str]]] = []
     for name in names:
-        values = [each.figures.get(name) for each in slices]
-        columns.append([of_column(name, values)(value) for value in values])
+        found = [each.figures.get(name, Estimate(value=None)) for each in slices]
+        alike = of_column(name, [each.value for each in found])
+        writes = [of_estimate(name, each) if apart else alike for each in found]
+        pairs = zip(found, writes, strict=True)
+        columns.append([(write(each.value), ends(each, write)) for each, write in pairs])
     written = zip(*columns, strict=True) if columns else ((),) * len(slices)
     return Table(
         title=title,
         unit=unit,
         heads=tuple(titles.get(name, _capital(name.replace("_", " "))) for name in names),
         rows=tuple(
-            (each.name, f"{each.cases:,}", *cells)
+            (each.name, f"{each.cases:,}", tuple(cells))
             for each, cells in zip(slices, written, strict=True)
         ),
         few=len(slices) <= _FEW,
@@ -174,7 +184,8 @@ def _charts(evaluation: Evaluation) -> Iterator[Chart]:
             charts.reliability(evaluation.reliability),
             "Each point is a group of cases of similar confidence. On the diagonal, an answer "
             "given with 80% confidence is right 80% of the time. Points below it: too sure. "
-            "Points above it: not sure enough. The bars say how many cases there are.",
+            "Points above it: not sure enough. The bars say how many cases there are; where there "
+            "are few, the gap is drawn fainter.",
         )
     if evaluation.coverage:
         yield _chart(
@@ -229,9 +240,10 @@ def _convergence(evaluation: Evaluation) -> Chart | None:
     return _chart(
         "Are there enough samples?",
         charts.convergence(found),
-        f"Measured on {found.rows:,} rows. The standard error falls with the root of the number of "
-        "samples: a quarter of it takes sixteen times as many. Where the lower line is flat, more "
-        "samples no longer make predictions better.",
+        f"Measured on {counted(found.rows, 'row')}. The standard error falls with the root of the "
+        "number of samples: a quarter of it takes sixteen times as many. Where the lower "
+        "line is flat, more samples no longer make predictions better: a step as small as the band "
+        "around it may be chance.",
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcdrop.evaluation.charts.scale import power
-from mcdrop.evaluation.document import Figure, Number
+from mcdrop.evaluation.document import Estimate, Figure, Number
 
 NONE = "\N{EN DASH}"
 _SHARES = (
     "accuracy",
     "mean_confidence",
+    "confidence_gap",
     "recall",
     "precision",
     "epistemic_share",
@@ -43,7 +44,7 @@ class Format:
         if value is None:
             return NONE
         if self.percent:
-            return signed(100.0 * value, self._honest(value))
+            return signed(100.0 * value, self.honest(value).decimals)
         return signed(value / 10.0**self.exponent, self.decimals)
 
     def __call__(self, value: Number) -> str:
@@ -57,14 +58,15 @@ class Format:
             return "%"
         return f" × {power(self.exponent)}" if self.exponent else ""
 
-    def _honest(self, value: float) -> int:
-        """Decimals enough that a share is not written as 0% or 100% unless it is that."""
+    def honest(self, *values: Number) -> Format:
+        """With decimals enough that no share is written as 0% or 100% unless it is that."""
         decimals = self.decimals
-        while decimals < 12 and value not in {0.0, 1.0}:
-            if round(100.0 * value, decimals) not in {0.0, 100.0}:
-                break
-            decimals += 1
-        return decimals
+        for value in values if self.percent else ():
+            if value is None or value in {0.0, 1.0}:
+                continue
+            while decimals < 12 and round(100.0 * value, decimals) in {0.0, 100.0}:
+                decimals += 1
+        return replace(self, decimals=decimals)
 
 
 def is_share(name: str) -> bool:
@@ -81,12 +83,18 @@ def of_figure(figure: Figure) -> Format:
         >>> of_figure(rmse)(rmse.value)
         '2.90'
     """
-    known = (figure.value, figure.low, figure.high)
+    return of_estimate(figure.name, figure)
+
+
+def of_estimate(name: str, found: Estimate) -> Format:
+    """How an estimate and the ends of its interval are written."""
+    known = (found.value, found.low, found.high)
     wide = 0.0
-    if figure.low is not None and figure.high is not None:
-        wide = figure.high - figure.low
-    if is_share(figure.name):
-        return Format(_decimals(100.0 * wide, 1, least=1) if wide > 0.0 else 1, percent=True)
+    if found.low is not None and found.high is not None:
+        wide = found.high - found.low
+    if is_share(name):
+        decimals = _decimals(100.0 * wide, 1, least=1) if wide > 0.0 else 1
+        return Format(decimals, percent=True).honest(*known)
     exponent = _exponent(known)
     if wide > 0.0:
         limit = _digits(known, exponent, _MOST_DIGITS)
@@ -103,7 +111,7 @@ def of_column(name: str, values: Sequence[Number]) -> Format:
 
 
 def interval(figure: Figure) -> str:
-    """The ends of a figure's interval; a dash if it has none.
+    """The ends of a figure's interval, with the decimals of its value; a dash if it has none.
 
     Example:
         >>> accuracy = Figure(name="accuracy", title="Accuracy", topic="scores", meaning="",
@@ -111,10 +119,15 @@ def interval(figure: Figure) -> str:
         >>> interval(accuracy)
         '94.0 to 96.2%'
     """
-    if figure.low is None or figure.high is None:
+    return ends(figure, of_figure(figure))
+
+
+def ends(found: Estimate, write: Format) -> str:
+    """The ends of an interval in a format; a dash if there is none."""
+    if found.low is None or found.high is None:
         return NONE
-    write = of_figure(figure)
-    return f"{write.bare(figure.low)} to {write(figure.high)}"
+    write = write.honest(found.low, found.high)
+    return f"{write.bare(found.low)} to {write(found.high)}"
 
 
 def signed(value: float, decimals: int) -> str:

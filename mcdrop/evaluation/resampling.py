@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals, of sums that are streamed and of figures that need an order.
+"""The bootstrap of sums that are streamed: sums over cases, kept apart for groups of rows.
 
 Rows are drawn again, not cases: the pixels of an image are one draw. An interval is the figure plus
 and minus 1.96 times its standard deviation over replicates, within its bounds: figures like the ECE
@@ -7,16 +7,13 @@ are biased upwards in a resampled set, so that percentiles would lie beside the 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 GROUPS = 128
 REPLICATES = 400
-_RANKED_REPLICATES, _RANKED_CASES = 100, 20_000
-Z95 = 1.959964
 
 
 class Sums:
@@ -53,12 +50,18 @@ class Sums:
             size: number of bins.
             values: what to sum, `[n]`.
         """
+        group = _group(rows)
         sums = self._at(name, torch.Size((size,)), values.device)
-        sums.view(-1).index_add_(0, _group(rows) * size + place, values.double())
+        sums.view(-1).index_add_(0, group * size + place, values.double())
+        self._used[group.cpu()] = True
 
     def totals(self) -> dict[str, Tensor]:
         """Sums over all cases, by name."""
         return {name: sums.sum(0) for name, sums in self._sums.items()}
+
+    def groups(self, name: str) -> Tensor:
+        """In how many groups of rows each of these sums has anything, int64 `[...]`."""
+        return self._sums[name].ne(0.0).sum(0)
 
     def replicates(self, seed: int = 0) -> dict[str, Tensor]:
         """Sums over resampled rows, `[400, ...]`, by name."""
@@ -86,59 +89,3 @@ def _group(rows: Tensor) -> Tensor:
     mixed = rows.long() * -0x61C8864680B583EB  # modulo 2 ** 64, as all of this
     mixed = (mixed ^ (mixed >> 30)) * -0x40A7B892E31B1A47
     return ((mixed ^ (mixed >> 27)) >> 20) % GROUPS
-
-
-def ranked_deviation(
-    figure: Callable[..., Tensor], columns: tuple[Tensor, ...], seed: int = 0
-) -> float:
-    """Standard deviation of a figure that puts cases in order, over resampled rows.
-
-    Of many cases it is that of 20,000 of them, scaled by the root of their share.
-
-    Args:
-        figure: of flat columns; its cost grows with their length.
-        columns: `[rows, cases of a row]` each.
-        seed: of the draws.
-
-    Returns:
-        NaN where fewer than ten replicates have a figure.
-    """
-    rows, cases = columns[0].shape
-    generator = torch.Generator().manual_seed(seed)
-    kept = min(rows, max(2, _RANKED_CASES // max(1, cases)))
-    some = torch.randperm(rows, generator=generator)[:kept]
-    values = []
-    for _ in range(_RANKED_REPLICATES):
-        drawn = some[torch.randint(kept, (kept,), generator=generator)].to(columns[0].device)
-        value = float(figure(*(column[drawn].flatten() for column in columns)))
-        if math.isfinite(value):
-            values.append(value)
-    if len(values) < 10:
-        return math.nan
-    spread = float(torch.tensor(values, dtype=torch.float64).std())
-    return spread * math.sqrt(kept / rows)
-
-
-def interval(
-    value: float, deviation: float, low: float = -math.inf, high: float = math.inf
-) -> tuple[float | None, float | None]:
-    """The 95% interval of a figure within its bounds; nothing where there is no figure."""
-    if not (math.isfinite(value) and math.isfinite(deviation)):
-        return None, None
-    return max(low, value - Z95 * deviation), min(high, value + Z95 * deviation)
-
-
-def wilson(right: float, count: float) -> tuple[float | None, float | None]:
-    """The 95% interval of a share (Wilson 1927); nothing without cases.
-
-    Example:
-        >>> [round(end, 3) for end in wilson(9, 10)]
-        [0.596, 0.982]
-    """
-    if not count:
-        return None, None
-    share, z2 = right / count, Z95**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    # never beside the share itself, by rounding
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))

@@ -232,3 +232,34 @@ def test_ticks(values: list[float], options: dict, labels: tuple[str, ...], titl
     axis = scale.linear(values, "x", room=300.0, **options)
     assert [label.replace("\N{MINUS SIGN}", "~") for label in axis.labels] == list(labels)
     assert axis.title == title
+
+
+def test_gaps_of_few_cases_are_faint() -> None:
+    few, many = (
+        bins[0].model_copy(update={"count": count, "accuracy": 0.9})
+        for bins, count in ((one_bin(0, 1, 0.5), 2), (one_bin(0, 1, 0.5), 5000))
+    )
+    shown = [
+        re.findall(r'<rect class="gap f2 s2"[^>]*?(?: opacity="([\d.]+)")?/>', text)[-1]
+        for text in (charts.reliability((each,)) for each in (few, many))
+    ]
+    assert float(shown[0]) < 0.3
+    assert shown[1] == ""  # as opaque as can be
+
+
+def test_noise_looks_like_no_trend() -> None:
+    """Steps of a thousandth of a nat are shown as flat, and what is chance has a band around it."""
+    found = Convergence(
+        rows=256,
+        samples=(16, 32, 64),
+        standard_error=(0.1, 0.07, 0.05),
+        score=(0.201, 0.2, 0.2005),
+        score_error=(0.004, 0.002, 0.0),
+    )
+    text = charts.convergence(found)
+    assert text.count('class="band"') == 1
+    line = re.findall(r'<path class="line s1 d1" d="M([^"]*)"', text)[-1]
+    heights = [float(point.split()[1]) for point in line.split("L")]
+    assert max(heights) - min(heights) < 3.0  # of 90
+    bare = found.model_copy(update={"score_error": (None, None, None)})
+    assert 'class="band"' not in charts.convergence(bare)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import math
 
 import pytest
 import torch
+from sklearn.metrics import r2_score
 from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_jaccard_index
 
 import mcdrop
 from mcdrop import calibration as c
 from mcdrop.evaluation import Evaluation, Labelled, evaluate
+from mcdrop.evaluation.intervals import wilson
+from mcdrop.evaluation.report import render
+from mcdrop.evaluation.report_summary import summarise
 from mcdrop.metrics import functional as f
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 
@@ -103,7 +109,7 @@ def test_figures_of_classes_are_those_of_the_metrics(
     for place, part in enumerate(document.classes):
         of_class = y == place
         recall = (found.mean.argmax(1)[of_class] == place).double().mean()
-        assert part.figures["recall"] == pytest.approx(recall.item())
+        assert part.figures["recall"].value == pytest.approx(recall.item())
     assert document.uncertainty is not None
     assert document.uncertainty.counts == {
         "right": int((wrong == 0).sum()),
@@ -174,7 +180,7 @@ def test_groups_and_other_data(classes: tuple[mcdrop.MCDropout, Tensor, Tensor])
     found = mc.predict(x, samples=16)
     right = (found.mean.argmax(1) == y).double()
     north = right[x[:, 0] > 0].mean().item()
-    assert document.groups[0].figures["accuracy"] == pytest.approx(north)
+    assert document.groups[0].figures["accuracy"].value == pytest.approx(north)
     assert document.detection is not None
     assert document.detection.rows == 90
     other = mc.predict(far, samples=16)
@@ -231,6 +237,211 @@ def test_conformal_intervals_are_measured(
     names = {figure.name for figure in document.figures}
     assert "coverage_80" in names
     assert "coverage_90" not in names  # cqr is fitted for a level
+
+
+@pytest.mark.parametrize("level", [0.8, 0.7])
+def test_conformal_quantiles_are_measured_at_their_level(
+    numbers: tuple[mcdrop.MCDropout, Tensor, Tensor], level: float
+) -> None:
+    """Also where it is none of those that are measured otherwise, and by group."""
+    mc, x, y = numbers
+    groups = ["north" if value > 0 else "south" for value in x[:, 0].tolist()]
+    mc.calibrate(x, y, method="none", conformal="cqr", level=level)
+    try:
+        document = evaluate(mc, _batches(mc, x, y, 50, groups), source="rows")
+    finally:
+        mc.calibration = None
+    name = f"coverage_{100 * level:g}"
+    assert document.figure(name).nominal == level
+    assert _value(document, name) == pytest.approx(level, abs=0.1)
+    assert summarise(document).verdict != "No intervals to judge"
+    shares = [part.figures[name].value * part.cases for part in document.groups]
+    assert sum(shares) / ROWS == pytest.approx(_value(document, name))
+
+
+def test_recalibrated_quantiles_have_no_figures_of_a_normal_distribution(
+    numbers: tuple[mcdrop.MCDropout, Tensor, Tensor],
+) -> None:
+    mc, x, y = numbers
+    groups = ["all"] * ROWS
+    mc.calibrate(x, y, method="quantiles", conformal="none")
+    try:
+        document = evaluate(mc, _batches(mc, x, y, 50, groups), source="rows")
+    finally:
+        mc.calibration = None
+    names = {figure.name for figure in document.figures} | set(document.groups[0].figures)
+    for gone in ("negative_log_likelihood", "crps", "sharpness", "normalized", "uncertainty_cal"):
+        assert not [name for name in names if gone in name]
+    assert "quantile_calibration_error" in names
+    assert document.convergence is not None
+    assert set(document.convergence.score) == {None}
+    assert document.error is None
+    assert len(document.notes) == 1
+    assert document.notes[0] in html.unescape(render(document))
+
+
+def test_each_output_has_its_own_figures() -> None:
+    """Of numbers in different units, pooled variances would tell of the largest only."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(ROWS, 5, generator=generator)
+    units = torch.tensor([1.0, 100.0, 0.01])
+    task = mcdrop.tasks.Regression(noise_variance=0.5)
+    mc = mcdrop.MCDropout(_net(3), x[:4], task=task, engine="loop")
+    y = mc.deterministic(x) + units * torch.randn(ROWS, 3, generator=generator)
+    document = evaluate(mc, _batches(mc, x, y, 50), source="rows", samples=16)
+    found = mc.predict(x, samples=16)
+    assert isinstance(found, RegressionPrediction)
+    r2 = r2_score(y, found.mean, multioutput="raw_values")
+    assert _value(document, "r2_score") == pytest.approx(r2.mean(), abs=1e-4)
+    lower, upper = found.interval(0.9)
+    error = (found.mean - y).double()
+    assert [part.name for part in document.outputs] == ["0", "1", "2"]
+    expected = {
+        "root_mean_squared_error": error.square().mean(0).sqrt(),
+        "mean_absolute_error": error.abs().mean(0),
+        "r2_score": torch.from_numpy(r2),
+        "coverage_90": ((lower <= y) & (y <= upper)).double().mean(0),
+        "interval_width_90": (upper - lower).double().mean(0),
+    }
+    for place, part in enumerate(document.outputs):
+        assert part.cases == ROWS
+        assert set(part.figures) == set(expected)
+        for name, values in expected.items():
+            estimate = part.figures[name]
+            assert estimate.value == pytest.approx(values[place].item(), rel=1e-4, abs=1e-4)
+            assert estimate.low is not None
+            assert estimate.high is not None
+            assert estimate.low <= estimate.value <= estimate.high
+    assert "<h2>Outputs</h2>" in render(document)
+    said = " ".join(summarise(document).sentences)
+    assert "over 3 outputs, in units of each" in said
+    assert "least uncertain" not in said  # whose unit is the smallest
+
+
+def test_mean_iou_of_pixels_is_that_of_torchmetrics() -> None:
+    torch.manual_seed(6)
+    image = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Dropout2d(), nn.Conv2d(4, 3, 1))
+    x = torch.randn(40, 1, 4, 6)
+    mc = mcdrop.MCDropout(image, x[:2], task="classification", engine="loop")
+    answers = mc.predict(x, samples=16).mean.argmax(1)
+    y = torch.where(torch.rand(answers.shape) < 0.7, answers, torch.randint(3, answers.shape))
+    document = evaluate(mc, _batches(mc, x, y, 7), source="pixels", samples=16)
+    each = multiclass_jaccard_index(answers, y, 3, average="none")
+    figure = document.figure("mean_iou")
+    assert figure.value == pytest.approx(each.mean().item(), abs=1e-6)
+    assert figure.low is not None
+    assert figure.low < figure.value
+    found = [part.figures["iou"].value for part in document.classes]
+    assert found == pytest.approx(each.tolist(), abs=1e-6)
+
+
+def test_rows_of_one_case_have_no_iou(classes: tuple[mcdrop.MCDropout, Tensor, Tensor]) -> None:
+    mc, x, y = classes
+    document = evaluate(mc, _batches(mc, x, y, 50), source="rows", samples=16)
+    assert "mean_iou" not in {figure.name for figure in document.figures}
+    assert "iou" not in document.classes[0].figures
+
+
+def test_every_figure_of_a_slice_has_an_interval(
+    classes: tuple[mcdrop.MCDropout, Tensor, Tensor],
+) -> None:
+    """But of groups with too few rows: there only shares have one, Wilson's."""
+    mc, x, y = classes
+    groups = ["few"] * 5 + ["many"] * (ROWS - 5)
+    document = evaluate(mc, _batches(mc, x, y, 50, groups), source="rows", samples=16)
+    few, many = document.groups
+    for part in (many, *document.classes):
+        for name, figure in part.figures.items():
+            assert figure.low is not None, (part.name, name)
+            assert figure.high is not None
+            assert figure.low < figure.value < figure.high
+    assert few.figures["negative_log_likelihood"].low is None
+    found = few.figures["accuracy"]
+    assert (found.low, found.high) == wilson(5 * found.value, 5)
+
+
+def test_one_row_and_rows_that_are_all_right_are_no_certainty(
+    classes: tuple[mcdrop.MCDropout, Tensor, Tensor],
+) -> None:
+    mc, x, _ = classes
+    sure = 40.0
+    net = nn.Sequential(_net(4), nn.Linear(4, 4, bias=False))
+    net[1].weight.data = sure * torch.eye(4)
+    mc = mcdrop.MCDropout(net, x[:4], task="classification", engine="loop")
+    found = mc.predict(x, samples=16).mean
+    best = found.amax(1).argsort(descending=True)[:30]
+    right = found.argmax(1)
+    one = evaluate(mc, _batches(mc, x[best[:1]], right[best[:1]], 1), source="a row", samples=16)
+    accuracy = one.figure("accuracy")
+    assert accuracy.value == 1.0
+    assert (accuracy.low, accuracy.high) == (pytest.approx(0.2065, abs=1e-4), 1.0)
+    assert one.figure("brier_score").low is None
+    summary = summarise(one)
+    assert summary.verdict == "Too few cases to tell"
+    assert "1 case cannot tell" in " ".join(summary.sentences)
+    page = render(one)
+    assert "1 rows" not in page
+    assert "1 cases" not in page
+    thirty = evaluate(mc, _batches(mc, x[best], right[best], 30), source="rows", samples=16)
+    assert thirty.figure("accuracy").low == pytest.approx(0.8865, abs=1e-4)
+    gap = thirty.figure("confidence_gap")
+    assert gap.low is not None
+    assert gap.high is not None
+    assert gap.value == pytest.approx(found[best].amax(1).double().mean().item() - 1.0)
+    assert gap.low < 0.0 < gap.high
+    assert "sure enough" not in summarise(thirty).verdict
+
+
+def test_one_number_is_no_certainty(numbers: tuple[mcdrop.MCDropout, Tensor, Tensor]) -> None:
+    mc, x, y = numbers
+    one = evaluate(mc, _batches(mc, x[:1], y[:1], 1), source="a row", samples=16)
+    rmse = one.figure("root_mean_squared_error")
+    assert rmse.value is not None
+    assert (rmse.low, rmse.high) == (None, None)
+    assert one.figure("coverage_90").low is not None
+    assert summarise(one).verdict == "Too few cases to tell"
+
+
+def test_widths_that_are_all_the_same_are_known(
+    numbers: tuple[mcdrop.MCDropout, Tensor, Tensor],
+) -> None:
+    mc, x, y = numbers
+    mc.calibrate(x, y, method="none", conformal="absolute")
+    try:
+        document = evaluate(mc, _batches(mc, x, y, 50), source="rows", samples=16)
+    finally:
+        mc.calibration = None
+    width = document.figure("interval_width_90")
+    assert width.value is not None
+    assert (width.low, width.high) == (width.value, width.value)
+
+
+def test_confidence_is_compared_case_by_case(
+    classes: tuple[mcdrop.MCDropout, Tensor, Tensor],
+) -> None:
+    """The interval is that of the mean difference: no wider than where the two are taken apart."""
+    mc, x, y = classes
+    document = evaluate(mc, _batches(mc, x, y, 50), source="rows", samples=32)
+    found = mc.predict(x, samples=32).mean
+    gaps = found.amax(1).double() - (found.argmax(1) == y).double()
+    figure = document.figure("confidence_gap")
+    assert figure.value == pytest.approx(gaps.mean().item(), abs=1e-6)
+    assert figure.low is not None
+    half = 1.96 * gaps.std().item() / math.sqrt(ROWS)
+    # known to 6% from 128 groups; where promises were kept it would be a little different
+    assert figure.value - figure.low == pytest.approx(half, rel=0.25)
+
+
+@pytest.mark.parametrize(("convergence", "most"), [(None, None), (64, 64), (8, 32), (256, 256)])
+def test_convergence_can_be_left_out_or_capped(
+    numbers: tuple[mcdrop.MCDropout, Tensor, Tensor], convergence: int | None, most: int | None
+) -> None:
+    mc, x, y = numbers
+    document = evaluate(
+        mc, _batches(mc, x, y, 50), source="rows", samples=32, convergence=convergence
+    )
+    found = document.convergence
+    assert (None if found is None else found.samples[-1]) == most
 
 
 def test_pixels_labels_and_yes_or_no() -> None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from mcdrop.evaluation.document import Data, Evaluation, Figure, Slice
+from mcdrop.evaluation.document import Data, Estimate, Evaluation, Figure, Line, Slice
 from mcdrop.evaluation.report import render
-from mcdrop.evaluation.report_numbers import of_figure
+from mcdrop.evaluation.report_numbers import interval, of_figure
 from mcdrop.evaluation.report_summary import summarise
 from tests.evaluation import documents
 
@@ -31,6 +31,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.rows: list[list[str]] = []
+        self.cells: list[list[list[str]]] = []  # the parts of each
         self.tiles: list[list[str]] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
@@ -45,8 +46,10 @@ class Page(HTMLParser):
             self._open.append(tag)
         if tag == "tr":
             self.rows.append([])
+            self.cells.append([])
         elif tag in {"td", "th"}:
             self.rows[-1].append("")
+            self.cells[-1].append([])
         elif tag == "dt":
             self.tiles.append([""])
         elif tag == "dd":
@@ -64,6 +67,7 @@ class Page(HTMLParser):
         self.text += data
         if "table" in self._open and {"td", "th"} & set(self._open):
             self.rows[-1][-1] += data
+            self.cells[-1][-1].append(data)
         elif "dl" in self._open and {"dt", "dd"} & set(self._open):
             self.tiles[-1][-1] += data
 
@@ -81,6 +85,16 @@ def assert_same(shown: str, value: float | None, unit: str = "") -> None:
     scale = 10.0**power * (0.01 if percent else 1.0)
     half = 0.5 * 10.0 ** -len(decimals or "") * scale
     assert float(digits.replace(",", "")) * scale == pytest.approx(value, abs=half * 1.0001, rel=0)
+
+
+def assert_estimate(shown: list[str], found: Estimate) -> None:
+    assert_same(shown[0], found.value)
+    if found.low is None:
+        assert len(shown) == 1
+        return
+    low, high = shown[1].split(" to ")
+    assert_same(low, found.low, "%" if high.endswith("%") else "")
+    assert_same(high, found.high)
 
 
 def figure_of(value: float | None, low: Any = None, high: Any = None, name: str = "x") -> Figure:
@@ -137,8 +151,22 @@ def test_slices_are_shown_in_order_as_in_the_json() -> None:
         assert at > place
         place = at
         assert page.rows[at][1] == f"{each.cases:,}"
-        for shown, value in zip(page.rows[at][2:], each.figures.values(), strict=True):
-            assert_same(shown, value)
+        for shown, found in zip(page.cells[at][2:], each.figures.values(), strict=True):
+            assert_estimate(shown, found)
+
+
+def test_outputs_in_other_units_keep_their_digits() -> None:
+    """With the decimals of the largest, the error of the smallest would be 0."""
+    sizes = (123.4, 0.00567)
+    outputs = tuple(
+        Slice(name=str(place), cases=9, figures={
+            "root_mean_squared_error": Estimate(value=size, low=0.9 * size, high=1.1 * size),
+        })
+        for place, size in enumerate(sizes)
+    )  # fmt: skip
+    page = Page(render(documents.numbers(outputs=outputs)))
+    shown = [cells[2][0] for cells in page.cells if cells[0][0] in ("0", "1")]
+    assert shown == ["123", "0.0057"]
 
 
 def test_run_data_and_bad_rows_are_told() -> None:
@@ -190,7 +218,7 @@ def test_names_are_text() -> None:
         data=full.data.model_copy(update={"source": EVIL, "bad": (EVIL,)}),
         figures=(*full.figures, figure_of(1.0, name=EVIL)),
         classes=documents.class_slices((EVIL,)),
-        groups=(Slice(name=EVIL, cases=1, figures={EVIL: 0.5}),),
+        groups=(Slice(name=EVIL, cases=1, figures={EVIL: Estimate(value=0.5)}),),
         risk_coverage=lines,
         detection=detection,
         run=full.run.model_copy(update={"created": EVIL}),
@@ -230,7 +258,41 @@ def test_numbers_have_the_digits_that_are_known(figure: Figure, shown: str) -> N
     assert of_figure(figure)(figure.value) == shown
 
 
-SURE = {"value": 0.953, "low": 0.95, "high": 0.956}
+@pytest.mark.parametrize(
+    ("figure", "shown"),
+    [
+        (figure_of(0.995, 0.982, 0.99993, name="accuracy"), "98.20 to 99.99%"),
+        (figure_of(0.995, 0.982, 1.0, name="accuracy"), "98.2 to 100.0%"),
+        (figure_of(0.0003, 0.00002, 0.02, name="accuracy"), "0.002 to 2.000%"),
+    ],
+)
+def test_ends_of_an_interval_have_the_same_decimals(figure: Figure, shown: str) -> None:
+    assert interval(figure) == shown
+
+
+def test_it_is_told_where_intervals_come_from() -> None:
+    text = Page(render(documents.classes())).text
+    assert "accuracy, coverage and other shares of cases are Wilson" in text
+    assert "400 replicates of sums, and 100 of figures that put cases in order" in text
+    assert "up to 20,000 rows of each side" in text
+
+
+def test_no_gain_is_called_none() -> None:
+    document = documents.classes(risk_coverage=(Line(
+        name="entropy", x=(0.2, 0.4, 0.6, 0.8, 1.0), y=(0.05, 0.05, 0.05, 0.04879, 0.0488)),
+    ))  # fmt: skip
+    assert "Its uncertainty is no help" in " ".join(summarise(document).sentences)
+
+
+def test_fewer_than_thirty_rows_have_no_verdict() -> None:
+    for document in (documents.classes(), documents.numbers()):
+        few = document.model_copy(update={"data": Data(source="x.csv", rows=29, cases=29)})
+        assert summarise(few).verdict == "Too few cases to tell"
+        assert summarise(document).verdict != "Too few cases to tell"
+
+
+GAP = "confidence_gap"
+SURE = {"value": 0.002, "low": -0.0091, "high": 0.0129}
 NO_GAP = {"value": 0.002, "low": 0.0, "high": 0.01}
 NO_INTERVAL = {"low": None, "high": None}
 
@@ -239,28 +301,29 @@ NO_INTERVAL = {"low": None, "high": None}
     ("changes", "verdict", "said"),
     [
         ({}, "Too sure", "It says 97.4% on average: too sure by 2.3 points."),
-        ({"mean_confidence": {"value": 0.91}}, "Not sure enough", "by 4.1 points."),
+        ({GAP: {"value": -0.041, "low": -0.06, "high": -0.02}}, "Not sure enough", "by 4.1 points"),
         (
-            {"mean_confidence": {"value": 0.9581}, "accuracy": {"low": 0.95, "high": 0.953}},
+            {GAP: {"value": 0.0069, "low": 0.003, "high": 0.01}},
             "Slightly too sure",
             "slightly too sure by 0.7 points.",
         ),
         (
-            {"mean_confidence": SURE, "debiased_calibration_error": NO_GAP},
+            {GAP: SURE, "debiased_calibration_error": NO_GAP},
             "As sure as it should be",
             "as far as 1,493 cases can tell (to about 1.1 points).",
         ),
         (
-            {"mean_confidence": SURE},
+            {GAP: SURE},
             "As sure as it should be on average, but not throughout",
             "by confidence off by 2.2 points.",
         ),
         (
-            {"accuracy": {"low": 0.8, "high": 1.0}, "debiased_calibration_error": NO_GAP},
+            {GAP: {"low": -0.08, "high": 0.12}, "debiased_calibration_error": NO_GAP},
             "No gap found, but too few cases to be sure",
             "to about 10.0 points",
         ),
-        ({"accuracy": NO_INTERVAL}, "Too few cases to judge", "no interval to judge by"),
+        ({GAP: NO_INTERVAL}, "Too few cases to tell", "cannot tell whether that is too much"),
+        ({"error_auroc_entropy": {"low": None}}, "Too sure", "There are too few wrong answers"),
         ({"error_auroc_entropy": {"low": 0.45}}, "Too sure", "could not be shown."),
     ],
 )
@@ -290,7 +353,7 @@ def test_verdict_on_classes(changes: dict[str, Any], verdict: str, said: str) ->
             "too wide, by 6.0 points.",
         ),
         ({"coverage_90": None, "coverage_50": None}, "No intervals to judge", "Off by 2.90"),
-        ({"coverage_90": NO_INTERVAL}, "Too few cases to judge", "hold 89.1% of targets."),
+        ({"coverage_90": NO_INTERVAL}, "Too few cases to tell", "hold 89.1% of targets."),
     ],
 )
 def test_verdict_on_numbers(changes: dict[str, Any], verdict: str, said: str) -> None:
@@ -339,7 +402,16 @@ def chromium(tmp_path: Path) -> list[str]:
 def wide_document(name: str) -> Evaluation:
     """With names that are as long as they come."""
     document, long = DOCUMENTS[name], "a_name_without_a_single_space_" * 5
-    groups = (Slice(name=long, cases=10**9, figures={long: -12345.678, "accuracy": 0.5}),)
+    groups = (
+        Slice(
+            name=long,
+            cases=10**9,
+            figures={
+                long: Estimate(value=-12345.678, low=-123456.789, high=0.1),
+                "accuracy": Estimate(value=0.5),
+            },
+        ),
+    )
     return document.model_copy(
         update={
             "model": document.model.model_copy(update={"name": long, "calibration": long}),
@@ -389,3 +461,24 @@ def test_on_paper_it_is_a4_and_everything_is_open(chromium: list[str], tmp_path:
         pytest.skip("pdftotext is not installed (apt-get install poppler-utils)")
     text = subprocess.run(["pdftotext", paper, "-"], capture_output=True, check=True, text=True)
     assert all(name in text.stdout.splitlines() for name in names)
+
+
+@pytest.mark.browser
+def test_on_paper_the_other_data_follows_the_charts(chromium: list[str], tmp_path: Path) -> None:
+    """As a block that cannot be parted it would leave most of the page before it empty."""
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext is not installed (apt-get install poppler-utils)")
+    page, paper = tmp_path / "report.html", tmp_path / "report.pdf"
+    figures = documents.detection().figures * 4
+    document = documents.classes(detection=documents.detection().model_copy(
+        update={"figures": figures}))  # fmt: skip
+    page.write_text(render(document), "utf-8")
+    target = [f"--print-to-pdf={paper}", "--no-pdf-header-footer", page.as_uri()]
+    subprocess.run([*chromium, *target], capture_output=True, check=True, timeout=60)
+    text = subprocess.run(["pdftotext", paper, "-"], capture_output=True, check=True, text=True)
+    pages = text.stdout.split("\f")
+    found = {
+        heading: next(n for n, page in enumerate(pages) if heading in page)
+        for heading in ("Does the error grow with the", "Other data: letters.npz", "All figures")
+    }
+    assert found["Other data: letters.npz"] == found["Does the error grow with the"]

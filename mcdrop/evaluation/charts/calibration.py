@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mcdrop.evaluation.charts.drawing import (
@@ -16,10 +17,11 @@ from mcdrop.evaluation.charts.drawing import (
     svg,
 )
 from mcdrop.evaluation.charts.marks import FOOT, HEAD, curves, named
-from mcdrop.evaluation.charts.scale import linear, shares
+from mcdrop.evaluation.charts.scale import counted, linear, shares
 from mcdrop.evaluation.document import Bin, Line
 
 _HEIGHT = 200.0
+_CLEAR, _FAINTEST = 100, 0.2  # cases from which a gap is drawn in full; the least of its opacity
 _LOW = 54.0  # height of the small panel of counts
 
 
@@ -69,12 +71,15 @@ def _bin(upper: Panel, lower: Panel, each: Bin, share: float) -> str:
     left = upper.px(each.low) + 0.5
     wide = upper.px(each.high) - left - 0.5
     drawn = [box(left, lower.py(share), wide, lower.bottom - lower.py(share), "bar f1 s1")]
-    hover = f"confidence {each.low:.1%} to {each.high:.1%}: {each.count:,} cases ({share:.1%})"
+    hover = (
+        f"confidence {each.low:.1%} to {each.high:.1%}: {counted(each.count, 'case')} ({share:.1%})"
+    )
     if each.confidence is None or each.accuracy is None:
         return group(drawn, hover)
     hover += f", mean confidence {each.confidence:.1%}, accuracy {each.accuracy:.1%}"
     x, ideal, found = upper.px(each.confidence), upper.py(each.confidence), upper.py(each.accuracy)
-    drawn.append(box(left, min(ideal, found), wide, abs(ideal - found), "gap f2 s2"))
+    seen = min(1.0, max(_FAINTEST, math.sqrt(each.count / _CLEAR)))
+    drawn.append(box(left, min(ideal, found), wide, abs(ideal - found), "gap f2 s2", seen))
     if each.accuracy_low is not None and each.accuracy_high is not None:
         hover += f" ({each.accuracy_low:.1%} to {each.accuracy_high:.1%})"
         ends = upper.py(each.accuracy_low), upper.py(each.accuracy_high)

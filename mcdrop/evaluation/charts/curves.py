@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mcdrop.evaluation.charts.drawing import Entry, legend, panel, room, segment, svg
-from mcdrop.evaluation.charts.marks import FOOT, HEAD, curves, named, words
+from mcdrop.evaluation.charts.marks import FOOT, HEAD, curves, named, ribbon, words
 from mcdrop.evaluation.charts.scale import counts, linear, shares
 from mcdrop.evaluation.document import Convergence, Line, Number
 
@@ -14,6 +14,7 @@ Risk = Literal["share", "number"]  # of errors, or the root mean squared error
 
 _HEIGHT = 190.0
 _SMALL = 90.0
+_NATS = 0.05  # of log-likelihood that nobody would notice
 _RISK = {"share": "share of errors", "number": "root mean squared error"}
 
 
@@ -73,23 +74,45 @@ def convergence(found: Convergence, *, standalone: bool = False) -> str:
         found: what to show; what has no number is left out.
         standalone: whether the drawing brings its colours and background with it.
     """
-    top, drawn = 0.0, []
     spread = _line("standard error", found.samples, found.standard_error)
     score = _line("negative log-likelihood", found.samples, found.score)
-    ys = [
-        linear(line.y, title, zero=zero, room=_SMALL, stacked=True)
-        for line, title, zero in (
-            (spread, "Monte Carlo standard error", True),
-            (score, "negative log-likelihood, in nats", False),
-        )
-    ]
+    lower, upper = _around(found)
+    ys = (
+        linear(spread.y, "Monte Carlo standard error", room=_SMALL, stacked=True),
+        linear(
+            _at_least((*score.y, *lower, *upper), _NATS),
+            "negative log-likelihood, in nats",
+            zero=False,
+            room=_SMALL,
+            stacked=True,
+        ),
+    )
     x = counts(found.samples or (1,), "samples", room())
-    for place, (line, y) in enumerate(zip((spread, score), ys, strict=True)):
-        where = panel(x, y, top + HEAD, _SMALL, ys)
-        drawn += where.frame(named=place == 1)
-        drawn += curves(where, [line], dots=True)
-        top = where.bottom + 10.0
-    return svg("Convergence", where.bottom + FOOT, drawn, standalone=standalone)
+    top = panel(x, ys[0], HEAD, _SMALL, ys)
+    low = panel(x, ys[1], top.bottom + 10.0 + HEAD, _SMALL, ys)
+    drawn = [*top.frame(named=False), *curves(top, [spread], dots=True), *low.frame()]
+    if lower:
+        drawn.append(ribbon(low, score.x, lower, upper))
+    drawn += curves(low, [score], dots=True)
+    return svg("Convergence", low.bottom + FOOT, drawn, standalone=standalone)
+
+
+def _around(found: Convergence) -> tuple[list[float], list[float]]:
+    """Ends of the band around the scores; nothing where one is not known."""
+    pairs = list(zip(found.score, found.score_error, strict=False))
+    known = [(y, half) for y, half in pairs if y is not None and half is not None]
+    if len(known) < len(found.samples):
+        return [], []
+    return [y - half for y, half in known], [y + half for y, half in known]
+
+
+def _at_least(values: Sequence[float], wide: float) -> list[float]:
+    """The values, and ends that are so far apart around them: less than that is no trend."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    more = max(0.0, wide - (high - low)) / 2.0
+    return [*values, low - more, high + more]
 
 
 def _line(name: str, samples: Sequence[int], values: Sequence[Number]) -> Line:

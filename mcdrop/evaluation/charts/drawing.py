@@ -180,10 +180,11 @@ def path(points: Iterable[tuple[float, float]], cls: str, *, closed: bool = Fals
     return f'<path class="{cls}" d="M{steps}{"Z" if closed else ""}"/>'
 
 
-def box(x: float, y: float, wide: float, high: float, cls: str) -> str:
+def box(x: float, y: float, wide: float, high: float, cls: str, opacity: float = 1.0) -> str:
     """A rectangle."""
+    seen = f' opacity="{opacity:.2f}"' if opacity < 1.0 else ""
     size = f'width="{num(max(wide, 0.0))}" height="{num(max(high, 0.0))}"'
-    return f'<rect class="{cls}" x="{num(x)}" y="{num(y)}" {size}/>'
+    return f'<rect class="{cls}" x="{num(x)}" y="{num(y)}" {size}{seen}/>'
 
 
 def dot(x: float, y: float, cls: str) -> str:

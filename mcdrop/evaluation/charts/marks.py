@@ -84,3 +84,12 @@ def band(
     """The room between two step lines."""
     around = [*corners(panel, edges, upper), *reversed(corners(panel, edges, lower))]
     return path(around, "band", closed=True)
+
+
+def ribbon(
+    panel: Panel, xs: Sequence[float], lower: Sequence[float], upper: Sequence[float]
+) -> str:
+    """The room between two lines."""
+    there = [(panel.px(x), panel.py(y)) for x, y in zip(xs, upper, strict=True)]
+    back = [(panel.px(x), panel.py(y)) for x, y in zip(xs, lower, strict=True)]
+    return path([*there, *reversed(back)], "band", closed=True)

@@ -148,6 +148,16 @@ def power(exponent: int) -> str:
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "case"), counted(1493, "case")
+        ('1 case', '1,493 cases')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _letter(letter: str) -> float:
     if letter in "iljtfr.,:;'|!()[] -":
         return _THIN
