@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,11 +14,13 @@ from mcdrop.calibration.outputs import OutputIntervals, OutputScalings
 from mcdrop.calibration.record import Calibration
 from mcdrop.calibration.scaling import MatrixScaling, VectorScaling
 from mcdrop.errors import ArtifactError
-from mcdrop.evaluation.document import Evaluation
+from mcdrop.evaluation.document import FORMAT, Evaluation
 from mcdrop.program import Manifest, artifact
 from mcdrop.program.artifact import Extra
 from mcdrop.program.manifest import first
 from mcdrop.tasks import Binary, Classification, Gaussian, Multilabel
+
+log = logging.getLogger(__name__)
 
 
 def write_extras(
@@ -48,13 +51,23 @@ def read_calibration(path: Path, manifest: Manifest) -> Calibration | None:
 
 
 def read_evaluation(path: Path, manifest: Manifest) -> Evaluation | None:
-    """The evaluation of an artifact; `None` where it has none.
+    """The evaluation of an artifact; `None` where it has none that this mcdrop can read.
+
+    One of another format is left out with a warning: the model is as good as it was, and must be
+    loaded to be evaluated again.
 
     Raises:
         ArtifactError: the file is damaged or altered, or is about a model of another task.
     """
     document = artifact.read_extra(path, manifest, "evaluation")
     if document is None:
+        return None
+    version = document.get("format") if isinstance(document, dict) else None
+    if type(version) is int and version != FORMAT:
+        log.warning(
+            "%s: an evaluation of format %d is left out; this mcdrop reads format %d: make a new "
+            "one with `mcdrop evaluate --attach`", path / "evaluation.json", version, FORMAT,
+        )  # fmt: skip
         return None
     try:
         # as JSON, because there strict takes lists for tuples and nothing else for anything

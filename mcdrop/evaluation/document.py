@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -192,6 +192,9 @@ class Detection(Part):
     uncertainty: Histogram
 
 
+FORMAT: Final = 2  # of an evaluation; another one is of another mcdrop
+
+
 class Evaluation(Part):
     """An evaluation; `mcdrop evaluate` writes it as `metrics.json`.
 
@@ -212,7 +215,7 @@ class Evaluation(Part):
         notes: what was left out, and why.
     """
 
-    format: Literal[2] = 2
+    format: Literal[2] = FORMAT
     model: Model
     data: Data
     run: Run

@@ -236,6 +236,15 @@ def evaluation(artifacts):
     return evaluate(mc, [rows], source="rows").model_dump(mode="json")
 
 
+def test_an_evaluation_of_another_format_stops_no_model(rewrite, evaluation, caplog):
+    """It could not be evaluated again if it could not be loaded."""
+    found = mcdrop.load(rewrite("classes", {**evaluation, "format": 1}, "evaluation"))
+    assert found.evaluation is None
+    (record,) = [r for r in caplog.records if r.name == "mcdrop.extras"]
+    assert "format 1 is left out" in record.getMessage()
+    assert "mcdrop evaluate --attach" in record.getMessage()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
