@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mcdrop.evaluation import Evaluation
+from mcdrop.evaluation.charts.scale import counted
 from mcdrop.evaluation.document import Figure
 
 _ARROWS = {"lower": "↓", "higher": "↑", "nominal": "→", None: ""}
@@ -22,7 +23,8 @@ def summary(evaluation: Evaluation) -> RenderableType:
         (evaluation.model.name, "bold"),
         f"  version {evaluation.model.version}  ({calibrated})",
     )
-    rows = f"{data.rows:,} rows of {data.source}, {run.samples} samples, {run.seconds:.1f} s"
+    rows = counted(data.rows, "row")
+    rows += f" of {data.source}, {run.samples} samples, {run.seconds:.1f} s"
     table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="dim")
     table.add_column("figure")
     table.add_column("value", justify="right")
