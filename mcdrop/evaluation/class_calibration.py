@@ -13,6 +13,9 @@ from mcdrop.metrics.functional.reliability import ReliabilityCurve
 
 BINS = 15
 
+# Each takes dozens of Fourier transforms, and a spread needs no more.
+_SMOOTH_REPLICATES = 100
+
 
 def calibration_measures() -> list[OfSums]:
     """Of the confidence in what is predicted."""
@@ -112,7 +115,10 @@ def _curve(sums: Totals, name: str) -> ReliabilityCurve:
 
 
 def _smooth(sums: Totals) -> Tensor:
-    return smooth.smoothed(sums["residuals"], sums["cases"])
+    residuals, number = sums["residuals"], sums["cases"]
+    if residuals.ndim > 1:  # replicates
+        residuals, number = residuals[:_SMOOTH_REPLICATES], number[:_SMOOTH_REPLICATES]
+    return smooth.smoothed(residuals, number)
 
 
 def _errors(classes: int, sums: Totals) -> Tensor:
