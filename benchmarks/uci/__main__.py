@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import record
 from benchmarks.record import Record
-from benchmarks.uci import layout, protocols
+from benchmarks.uci import layout, protocols, ratio
 from benchmarks.uci.layout import LayoutError, UciSet
 from benchmarks.uci.nets import Result, workers
 from benchmarks.uci.protocols import OURS, PUBLISHED, Protocol
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not sets:
         sys.exit(f"{options.data}: expected folders with data/ in them, one for each set")
     stamp = record.stamp(module="benchmarks.uci")
+    _write(options.output, {**ratio.measure(), **stamp})
     with workers() as pool:
         for uci in sets:
             for name in options.protocols:
@@ -51,9 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 new |= {"samples": options.samples, "epochs": uci.epochs * options.multiple}
                 new |= {"seconds": time.perf_counter() - began}
                 print(shown(new), flush=True)
-                known = record.read(options.output)
-                record.write(options.output, record.merged(known, [{**new, **stamp}]))
+                _write(options.output, {**new, **stamp})
     print(f"written to {options.output}")
+
+
+def _write(output: Path, new: Record) -> None:
+    record.write(output, record.merged(record.read(output), [new]))
 
 
 def summarised(uci: UciSet, protocol: Protocol, results: Sequence[Result]) -> Record:
@@ -121,7 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder of the sets' folders")
     parser.add_argument("--sets", nargs="*", help="their names; all that are there by default")
     parser.add_argument(
-        "--protocols", nargs="+", choices=tuple(_PROTOCOLS), default=tuple(_PROTOCOLS)
+        "--protocols",
+        nargs="*",
+        choices=tuple(_PROTOCOLS),
+        default=tuple(_PROTOCOLS),
+        help="which; without a name, only what stacks bring is measured",
     )
     parser.add_argument("--splits", type=_positive, help="how many; all by default")
     parser.add_argument(
