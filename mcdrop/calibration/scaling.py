@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mcdrop.calibration.temperatures import best_temperature
 from mcdrop.errors import InputError
 from mcdrop.metrics.functional.cases import Cases, cases
 
 _STEPS = 1000
-# Logarithms of the temperatures that are tried, how many first, and how close is close enough.
-_FARTHEST, _PLACES, _CLOSE = 5.0, 40, 1e-7
 # Of a probability that is exactly 0, whose logarithm no scaling could move.
 _LEAST = 1e-30
 # Standard deviation that weights and biases have before any case was seen; see `VectorScaling`.
@@ -67,7 +66,7 @@ class Temperature:
         def loss(inverse: Tensor) -> Tensor:
             return torch.nn.functional.cross_entropy(scores * inverse.exp(), found.labels)
 
-        return cls(_temperature(loss))
+        return cls(best_temperature(loss))
 
     def __call__(self, *, probs: Tensor | None = None, logits: Tensor | None = None) -> Tensor:
         """Calibrated probabilities, of the shape and type that came.
@@ -124,7 +123,7 @@ class SampleTemperature:
             picked = logs.gather(1, found.labels[:, None])
             return math.log(len(samples)) - picked.mean()
 
-        return cls(_temperature(loss, votes=True, prior_cases=len(found.labels)))
+        return cls(best_temperature(loss, votes=True, prior_cases=len(found.labels)))
 
     def __call__(self, *, logits: Tensor) -> Tensor:
         """Calibrated mean probabilities, `[N, C]`, or `[N]` of yes.
@@ -331,75 +330,6 @@ def _mapped(scores: Tensor, weight: tuple[object, ...], bias: tuple[float, ...])
 
 def _moved(scores: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (scores @ weight.T if weight.ndim == 2 else scores * weight) + bias
-
-
-def _temperature(
-    loss: Callable[[Tensor], Tensor], *, votes: bool = False, prior_cases: int = 0
-) -> float:
-    """The temperature that makes the mean loss least, a function of its inverse's logarithm.
-
-    With `prior_cases`, the number of cases, that logarithm has a standard normal prior.
-
-    Towards 0 each sample is left with a vote, so that inside of an average the lowest temperature
-    can be best (`votes`); outside of it nothing but certainty is left, and it never should.
-
-    A grid first, then a golden section: inside of an average the loss has more than one hollow, and
-    flat ends where a gradient leads nowhere.
-    """
-
-    def alone(place: float) -> float:
-        return float(loss(torch.tensor(place, dtype=torch.float64)))
-
-    def at(place: float) -> float:
-        return alone(place) + (0.5 * place * place / prior_cases if prior_cases else 0.0)
-
-    grid = [-_FARTHEST + step * 2.0 * _FARTHEST / _PLACES for step in range(_PLACES + 1)]
-    losses = [at(place) for place in grid]
-    best = min(range(len(grid)), key=losses.__getitem__)
-    if losses[0] <= losses[best]:
-        raise InputError(_beyond_the_largest(alone))
-    if losses[-1] <= losses[best]:
-        if votes:
-            return math.exp(-_FARTHEST)
-        raise InputError(_beyond_the_least(alone))
-    low, high = grid[best - 1], grid[best + 1]
-    golden = (math.sqrt(5.0) - 1.0) / 2.0
-    left, right = high - golden * (high - low), low + golden * (high - low)
-    at_left, at_right = at(left), at(right)
-    while high - low > _CLOSE:
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
-            left = high - golden * (high - low)
-            at_left = at(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + golden * (high - low)
-            at_right = at(right)
-    return math.exp(-(low + high) / 2.0)
-
-
-def _beyond_the_largest(at: Callable[[float], float]) -> str:
-    """Why no temperature up to the largest one is best: a larger one is, or none at all."""
-    chance = at(-700.0)  # the inverse is 0 but for its last digit: all classes are alike
-    if min(at(-times * _FARTHEST) for times in range(1, 5)) < chance - 1e-12:
-        return (
-            f"the best temperature is larger than the range, {math.exp(_FARTHEST):.0f}: are these "
-            "logits on another scale? Divide them by a number first"
-        )
-    return "no temperature is best: the predictions are no better than chance"
-
-
-def _beyond_the_least(at: Callable[[float], float]) -> str:
-    """Why no temperature down to the least one is best: a lower one is, or none at all."""
-    if at(4.0 * _FARTHEST) > at(_FARTHEST):
-        return (
-            f"the best temperature is smaller than the range, {math.exp(-_FARTHEST):.2g}: are "
-            "these logits on another scale? Multiply them by a number first"
-        )
-    return (
-        "no temperature is best: it needs predictions that are sometimes wrong. Take more held-out "
-        "cases, or a temperature inside of the average over samples, which has a prior"
-    )
 
 
 def _most_probable(
