@@ -56,7 +56,7 @@ def test_the_report_has_the_figures_of_its_json(folder: Path) -> None:
     page = (report / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "detection of other data" in page.lower() or "other data" in page.lower()
+    assert "Other data: noise.npz" in page
 
 
 def test_new_versions_are_calibrated_as_asked(folder: Path) -> None:
