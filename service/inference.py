@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
@@ -132,34 +132,54 @@ def make_query(
 async def infer(
     request: Request, run: Runtime, loaded: Loaded, query: Query
 ) -> Timed[dict[str, Array]]:
-    """Queue a question and wait for its answer.
-
-    Returns:
-        The prediction's fields as C-contiguous arrays; where asked for also `lower` and `upper`,
-        `set` (one for each class) and `abstain`.
+    """`predicted`, given up when the caller goes away.
 
     Raises:
         ClientDisconnect: the caller went away.
         QueueFullError: too many requests are waiting.
         InputError: the library refused the input.
     """
-    return await answered(request, run, partial(_compute, loaded, query))
+    return await unless_gone(request, predicted(run, loaded, query))
 
 
-async def answered(request: Request, run: Runtime, compute: Callable[[Event], T]) -> Timed[T]:
-    """Queue work and wait for it; a caller who goes frees the queue and the device.
+async def predicted(run: Runtime, loaded: Loaded, query: Query) -> Timed[dict[str, Array]]:
+    """Queue a question and wait for its answer; cancelling the wait frees its rows.
 
-    Args:
-        request: whose caller may go.
-        run: with the queue.
-        compute: called on the device's thread, with an event that is set when the caller has gone.
+    Returns:
+        The prediction's fields as C-contiguous arrays; where asked for also `lower` and `upper`,
+        `set` (one for each class) and `abstain`.
 
     Raises:
-        ClientDisconnect: the caller went away.
+        QueueFullError: too many requests are waiting.
+        InputError: the library refused the input.
+    """
+    return await answered(run, partial(_compute, loaded, query))
+
+
+async def answered(run: Runtime, compute: Callable[[Event], T]) -> Timed[T]:
+    """Queue work and wait for it; cancelling the wait frees the queue and the device.
+
+    Args:
+        run: with the queue.
+        compute: called on the device's thread, with an event that is set when nobody waits.
+
+    Raises:
         QueueFullError: too many requests are waiting.
     """
     abandoned = Event()
-    answer = asyncio.ensure_future(run.scheduler.run(partial(compute, abandoned)))
+    try:
+        return await run.scheduler.run(partial(compute, abandoned))
+    finally:
+        abandoned.set()
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for work on behalf of a caller; cancel it when the caller goes away.
+
+    Raises:
+        ClientDisconnect: the caller went away.
+    """
+    answer = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,7 +187,6 @@ async def answered(request: Request, run: Runtime, compute: Callable[[Event], T]
             raise ClientDisconnect
         return answer.result()
     finally:
-        abandoned.set()
         gone.cancel()
         answer.cancel()
 

@@ -14,7 +14,7 @@ from mcdrop.evaluation import Evaluation, Labelled, charts, evaluate
 from mcdrop.tasks import Gaussian, Regression
 from service.bodies import JSON, read_json
 from service.errors import InvalidRequestError, NotFoundError
-from service.inference import Runtime, answered, from_rows, make_query, runtime
+from service.inference import Runtime, answered, from_rows, make_query, runtime, unless_gone
 from service.openapi import problems, request_body
 from service.registry import Loaded
 from service.routes.models import Name, Number
@@ -187,7 +187,7 @@ async def _evaluate(request: Request, run: Runtime, loaded: Loaded) -> Response:
             convergence=None,  # which would take further samples, beyond those that were asked for
         )
 
-    timed = await answered(request, run, work)
+    timed = await unless_gone(request, answered(run, work))
     document = timed.value.model_copy(
         update={
             "model": timed.value.model.model_copy(
