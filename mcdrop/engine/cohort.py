@@ -16,8 +16,6 @@ from mcdrop.engine.sampler import ProgramSampler
 from mcdrop.program.measure import META
 from mcdrop.program.schema import LookupErrors
 
-_SLOTS = 16  # rows that buffers begin with
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -119,6 +117,11 @@ class Cohort:
         """How many rows there are."""
         return len(self._numbers) - len(self._free)
 
+    @property
+    def room(self) -> int:
+        """How many slots there are, taken or not."""
+        return len(self._parts[0]) if self._parts else 0
+
     def enter(self, prepared: Prepared, numbers: Sequence[int]) -> list[int]:
         """Take in rows.
 
@@ -193,7 +196,7 @@ class Cohort:
         have = len(self._parts[0]) if self._parts else 0
         if have >= len(self._numbers):
             return
-        room = max(_SLOTS, 2 * have, len(self._numbers))
+        room = max(2 * have, len(self._numbers))
         grown = []
         for position, part in enumerate(prepared.parts):
             held = part.new_zeros((room, *part.shape[1:]))

@@ -117,15 +117,21 @@ class Planner:
     def known(self, inputs: Mapping[str, Tensor], rows: int) -> Plan:
         """The plan for so many rows of these shapes, without trying anything; only shapes are read.
 
-        What was measured for them, or else for the same number of rows of other shapes; or a guess.
+        What was measured for them, or for the nearest number of rows, or for other shapes; else a
+        guess.
         """
-        rows = _power_above(rows)
         sizes = _sizes(inputs)
-        for exact in (True, False):
-            for (others, count, most), plan in self._plans.items():
-                if count == rows and most == _MOST_SAMPLES and (others == sizes or not exact):
-                    return plan
-        return self._guessed(inputs, rows)
+        exact = self._plans.get((sizes, _power_above(rows), _MOST_SAMPLES))
+        if exact is not None:
+            return exact
+        measured = [key for key in self._plans if key[2] == _MOST_SAMPLES]
+        if not measured:
+            return self._guessed(inputs, rows)
+
+        def distance(key: _Key) -> tuple[bool, float]:
+            return key[0] != sizes, abs(math.log2(key[1] / rows))
+
+        return self._plans[min(measured, key=distance)]
 
     def resume(
         self, plan: Plan, entrance: Entrance, bank: MaskBank, rows: Sequence[int], *, repeated: bool

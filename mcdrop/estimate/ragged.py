@@ -172,10 +172,12 @@ class RaggedEstimator:
         for held, value in zip(self._held, merged, strict=True):
             held.index_copy_(0, slots, value)
 
-    def clear(self, slots: Tensor) -> None:
+    def clear(self, slots: Sequence[int]) -> None:
         """Forget the rows in these slots, for others to take."""
+        room = len(self._held[0]) if self._held else 0
+        known = [slot for slot in slots if slot < room]  # others were never given a sample
         for held in self._held:
-            held.index_fill_(0, slots, 0)
+            held.index_fill_(0, torch.tensor(known, dtype=torch.int64, device=held.device), 0)
 
     def expected_error(self, slots: Tensor) -> Tensor:
         """Of the mean of each row, `[B, ...]`; see `BlockMoments.expected_error`."""

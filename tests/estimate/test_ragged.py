@@ -69,9 +69,7 @@ def test_rows_with_different_samples_are_each_what_they_are_alone(name, block):
 def test_moments_equal_those_of_one_pass(count, offset, seed, size):
     values = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed)).double() + offset
     blocks = torch.randperm(-(-count // BLOCK), generator=torch.Generator().manual_seed(seed))
-    parts = [
-        RaggedMoments.of(values[b * BLOCK : (b + 1) * BLOCK], size) for b in blocks.tolist()
-    ]
+    parts = [RaggedMoments.of(values[b * BLOCK : (b + 1) * BLOCK], size) for b in blocks.tolist()]
     merged = parts[0]
     for part in parts[1:]:
         merged = merged.merge(part)
@@ -89,7 +87,7 @@ def test_a_slot_that_was_cleared_knows_nothing_of_its_last_row():
     ragged = ragged_estimator(task, BLOCK)
     slots = torch.arange(3)
     ragged.update((raw[:16],), slots, room=3)
-    ragged.clear(slots[1:2])
+    ragged.clear([1, 7])
     ragged.update((raw[16:, 1:2],), slots[1:2], room=5)  # more room keeps what is held
     fresh = estimator(task, BLOCK)
     fresh.update((raw[16:, 1:2],), 16)
@@ -102,8 +100,9 @@ def test_a_slot_that_was_cleared_knows_nothing_of_its_last_row():
 def test_a_temperature_is_at_work_in_each_sample():
     task, shape = TASKS["classification"]
     raw = outputs_of(task, 16, shape)
-    ragged, whole = ragged_estimator(task, BLOCK, temperature=2.5), estimator(
-        task, BLOCK, temperature=2.5
+    ragged, whole = (
+        ragged_estimator(task, BLOCK, temperature=2.5),
+        estimator(task, BLOCK, temperature=2.5),
     )
     ragged.update((raw,), torch.arange(3), room=3)
     whole.update((raw,), 0)
