@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from mcdrop.estimate import RaggedEstimator
 from mcdrop.prediction import Prediction, joined
 from mcdrop.program import TensorSpec
 from mcdrop.program.schema import checked, dtype_of
+from mcdrop.sampling import BLOCK
 
 _TRUNKS = 64  # shapes of input whose layouts are remembered
 _TRIED_SAMPLES = 128  # at a time, at most, when a number of rows is warmed up
@@ -27,17 +28,17 @@ class Party:
     Attributes:
         inputs: checked tensors by name, on the device; see `Residency.check`.
         seed: of their masks.
-        first_row: number of the first of them, the key of its independent masks.
+        numbers: of the rows in their caller's batch, the keys of independent masks.
     """
 
     inputs: Mapping[str, Tensor]
     seed: int
-    first_row: int = 0
+    numbers: Sequence[int]
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return len(next(iter(self.inputs.values())))
+        return len(self.numbers)
 
     @property
     def shape(self) -> Shape:
@@ -71,6 +72,9 @@ class Residents:
         seed: of the masks.
         repeated: whether the seed comes again and again, so that what is made of it is kept.
         finished: what is done to a prediction before it is handed out: calibration.
+
+    Attributes:
+        kind: equal for residents whose steps cost the same.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Residents:
         repeated: bool,
         finished: Callable[[Prediction], Prediction],
     ) -> None:
-        self.seed = seed
+        self.kind: Hashable = (trunk.shape, repeated)
         self._cohort = Cohort(trunk, seed, repeated=repeated)
         self._estimate = estimate
         self._finished = finished
@@ -94,8 +98,7 @@ class Residents:
 
     def enter(self, prepared: Prepared, party: Party) -> Guest:
         """Take in a party that has been through the trunk."""
-        numbers = range(party.first_row, party.first_row + party.rows)
-        slots = self._cohort.enter(prepared, numbers)
+        slots = self._cohort.enter(prepared, party.numbers)
         return Guest(self, slots, list(range(party.rows)))
 
     @torch.no_grad()
@@ -110,7 +113,7 @@ class Residents:
         """
         slots = [slot for guest in guests for slot in guest.slots]
         groups = self._groups(guests, stops)
-        for chunk, outputs in self._cohort.samples(slots, range(start, max(stops))):
+        for chunk, outputs in _whole_blocks(self._cohort.samples(slots, range(start, max(stops)))):
             for stop, places, index in groups:
                 wanted = min(stop, chunk.stop) - chunk.start
                 if wanted <= 0:
@@ -220,7 +223,7 @@ class Residency:
         self._specs = specs
         self._estimate = estimate
         self._finished = finished
-        self._seed = seed
+        self.seed = seed
         self._trunks: dict[Shape, Trunk] = {}
         self._residents: dict[tuple[Shape, int], Residents] = {}
 
@@ -239,7 +242,7 @@ class Residency:
     @property
     def other_seeds(self) -> int:
         """How many residents there are with another seed than the one that most share."""
-        return sum(seed != self._seed for _, seed in self._residents)
+        return sum(seed != self.seed for _, seed in self._residents)
 
     def enter(self, parties: Sequence[Party]) -> list[Guest]:
         """Take in parties of one shape, by one pass through the trunk.
@@ -264,7 +267,7 @@ class Residency:
         """Forget residents that are none any more; those with the common seed are kept."""
         gone = [key for key, held in self._residents.items() if not len(held)]
         for key in gone:
-            if key[1] != self._seed or len(self._residents) > _TRUNKS:
+            if key[1] != self.seed or len(self._residents) > _TRUNKS:
                 del self._residents[key]
 
     def warm(self, rows: int, samples: int) -> None:
@@ -277,8 +280,8 @@ class Residency:
             spec.name: torch.zeros((rows, *spec.smallest()), dtype=dtype_of(spec.dtype))
             for spec in self._specs
         }
-        party = Party(self.check(zeros), self._seed)
-        self._planner.plan(party.inputs, _TRIED_SAMPLES, self._seed)
+        party = Party(self.check(zeros), self.seed, range(rows))
+        self._planner.plan(party.inputs, _TRIED_SAMPLES, self.seed)
         guest = self.enter([party])[0]
         try:
             for start in range(0, samples, _TRIED_SAMPLES):
@@ -294,7 +297,7 @@ class Residency:
                 self._trunk(party),
                 self._estimate(),
                 party.seed,
-                repeated=party.seed == self._seed,
+                repeated=party.seed == self.seed,
                 finished=self._finished,
             )
         return self._residents[key]
@@ -306,6 +309,29 @@ class Residency:
                 del self._trunks[next(iter(self._trunks))]
             self._trunks[shape] = Trunk(self._planner, party.inputs)
         return self._trunks[shape]
+
+
+def _whole_blocks(
+    chunks: Iterable[tuple[range, tuple[Tensor, ...]]],
+) -> Iterator[tuple[range, tuple[Tensor, ...]]]:
+    """Chunks put together until they end where a block does, or where the last one does."""
+    held: list[tuple[range, tuple[Tensor, ...]]] = []
+    for chunk, outputs in chunks:
+        held.append((chunk, outputs))
+        if chunk.stop % BLOCK == 0:
+            yield _put_together(held)
+            held = []
+    if held:
+        yield _put_together(held)
+
+
+def _put_together(
+    held: Sequence[tuple[range, tuple[Tensor, ...]]],
+) -> tuple[range, tuple[Tensor, ...]]:
+    if len(held) == 1:
+        return held[0]
+    outputs = zip(*(outputs for _, outputs in held), strict=True)
+    return range(held[0][0].start, held[-1][0].stop), tuple(torch.cat(part) for part in outputs)
 
 
 def _in_order(parts: Sequence[tuple[list[int], Prediction]]) -> Prediction:

@@ -12,13 +12,14 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from service.bodies import BodyLimit
+from service.devices import resolve_devices
 from service.errors import install_handlers
 from service.heads import HeadAsGet
 from service.inference import Runtime
 from service.openapi import DESCRIPTION, TAGS
 from service.registry import Registry, scan
 from service.routes import routers
-from service.scheduler import Scheduler, resolve_device
+from service.scheduler import Scheduler
 from service.settings import Settings
 from service.stopping import AnswerCancelled
 
@@ -41,8 +42,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry = Registry(scan(settings.models))
         scheduler = Scheduler(
-            resolve_device(settings.device),
+            resolve_devices(settings.device),
             capacity=settings.queue_size,
+            step_rows=settings.step_rows,
             threads=settings.threads,
         )
         app.state.runtime = Runtime(settings, registry, scheduler)

@@ -10,7 +10,8 @@ McdropError
     ├── EncodingError               415, compressed or binary bodies
     ├── InvalidRequestError         422, the request does not fit the model (400 under /v2)
     ├── QueueFullError              429, with Retry-After
-    └── NotReadyError               503, loading or stopping, with Retry-After
+    ├── NotReadyError               503, loading or stopping, with Retry-After
+    └── DeadlineError               503, the deadline passed before there was an answer
 
 Native paths answer with problem+json (RFC 9457), paths under /v2 with `{"error": text}`.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict
 
 import orjson
@@ -52,7 +54,7 @@ class RequestError(McdropError):
     """A request that gets an error; the message is for the caller to read."""
 
     status: ClassVar[int] = 400
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class MalformedBodyError(RequestError):
@@ -69,7 +71,7 @@ class BodyTooLargeError(RequestError):
     """The body is larger than the server takes; the rest of it is not read."""
 
     status = 413
-    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+    headers = MappingProxyType({"connection": "close"})
 
 
 class EncodingError(RequestError):
@@ -108,17 +110,27 @@ class InvalidRequestError(RequestError):
 
 
 class QueueFullError(RequestError):
-    """More requests are waiting than the server keeps."""
+    """More requests are waiting than the server keeps; `seconds` may be enough to wait."""
 
     status = 429
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+    def __init__(self, message: str, *, seconds: int = 1) -> None:
+        super().__init__(message)
+        self.headers = {"retry-after": str(seconds)}
 
 
 class NotReadyError(RequestError):
     """The model or the server is not ready to predict."""
 
     status = 503
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+    headers = MappingProxyType({"retry-after": "1"})
+
+
+class DeadlineError(RequestError):
+    """The caller's deadline passed before there was anything to answer with."""
+
+    status = 503
+    headers = MappingProxyType({"retry-after": "1"})
 
 
 def _describe_input(value: object) -> str:

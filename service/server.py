@@ -16,9 +16,9 @@ from typing import Any
 import uvicorn
 
 from service.app import create_app
+from service.devices import resolve_devices
 from service.errors import StartError
 from service.registry import scan
-from service.scheduler import resolve_device
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def serve(settings: Settings) -> None:
     """
     logging.config.dictConfig(_log_config(settings.log_level))
     scan(settings.models, warn=False)  # the application does, when it starts
-    resolve_device(settings.device)
+    resolve_devices(settings.device)
     with _listen(settings.host, settings.port) as listener:
         server = uvicorn.Server(
             uvicorn.Config(

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.errors import SettingsError
 
 PREFIX = "MCDROP_"
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+_DEVICE = re.compile(r"auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?))*")
 
 
 def _lower(value: object) -> object:
@@ -22,7 +22,7 @@ def _lower(value: object) -> object:
 
 def _check_device(name: str) -> str:
     if not _DEVICE.fullmatch(name):
-        raise ValueError("expected auto, cpu, cuda or cuda:N")
+        raise ValueError("expected auto, cpu, cuda or cuda:N, or several with commas between")
     return name
 
 
@@ -33,12 +33,14 @@ class Settings(BaseSettings):
         host: address to listen on.
         port: TCP port; 0 lets the system choose one, which the log then says.
         models: the model repository, `<name>/<version>/` folders.
-        device: `auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads for a prediction; torch's own choice by default.
+        device: `auto` (every GPU, or the CPU), `cpu`, `cuda` or `cuda:N`; several of them, with
+            commas between, serve side by side.
+        threads: CPU threads of each device's worker; torch's own choice by default.
         max_rows: most rows in one request.
         max_samples: most Monte Carlo samples in one request.
         max_body_bytes: largest request body, a number or e.g. `32MiB`.
-        queue_size: most requests waiting for the device; the next one gets 429.
+        step_rows: most rows that are sampled together.
+        queue_size: most requests waiting for a model; the next one gets 429.
         memory_budget: bytes a prediction may use for its chunks, a number or e.g. `1GiB`.
         drain_seconds: how long a stop waits for requests that have begun.
         log_level: the least severe messages to log.
@@ -63,6 +65,7 @@ class Settings(BaseSettings):
     max_rows: int = Field(default=1024, ge=1)
     max_samples: int = Field(default=10_000, ge=1)
     max_body_bytes: ByteSize = Field(default=ByteSize(32 << 20), ge=1)
+    step_rows: int = Field(default=64, ge=1)
     queue_size: int = Field(default=64, ge=1)
     memory_budget: ByteSize = Field(default=ByteSize(1 << 30), ge=1)
     drain_seconds: int = Field(default=30, ge=1)

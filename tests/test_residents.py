@@ -105,6 +105,11 @@ def predictor(name, **options):
     return mcdrop.MCDropout(make(), torch.randn(3, *shape), task="classification", **options), shape
 
 
+def party_of(mc, x, seed=0):
+    inputs = mc.residency().check({mc.inputs[0].name: x})
+    return Party(inputs, seed, range(len(x)))
+
+
 def close(found, expected, bound=1e-5):
     for name, value in expected.fields().items():
         torch.testing.assert_close(
@@ -149,7 +154,7 @@ def test_every_row_gets_what_it_gets_alone(name, masks):
     asks = []
     for rows, samples, seed in [(1, 16, 0), (3, 100, 0), (2, 64, 5), (1, 7, 0), (4, 33, 5)]:
         x = torch.randn(rows, *shape, generator=generator)
-        asks.append((Party(mc.residency().check({mc.inputs[0].name: x}), seed), samples))
+        asks.append((party_of(mc, x, seed), samples))
     residency = mc.residency()
     answers = serve(residency, asks, lambda blocks, i: [(b + i) % blocks for b in range(blocks)])
     for i, (party, samples) in enumerate(asks):
@@ -158,11 +163,24 @@ def test_every_row_gets_what_it_gets_alone(name, masks):
     assert residency.other_seeds == 0
 
 
+def test_chunks_of_less_than_a_block():
+    mc, shape = predictor("mlp", memory_budget=2048)
+    residency = mc.residency()
+    party = party_of(mc, torch.randn(1, *shape))
+    guest = residency.enter([party])[0]
+    chunks = [len(c) for c, _ in guest.residents._cohort.samples(guest.slots, range(32))]
+    assert max(chunks) < BLOCK
+    guest.residents.step([guest], 16, [25])
+    guest.residents.step([guest], 0, [16])
+    x = party.inputs[mc.inputs[0].name]
+    close(guest.residents.predictions([guest])[0], mc.predict(x, samples=25))
+
+
 @pytest.mark.parametrize("name", ["mlp", "vgg", "folded", "time first", "lstm"])
 def test_the_trunk_is_run_once_for_each_row(name):
     mc, shape = predictor(name)
     residency = mc.residency()
-    party = Party(residency.check({mc.inputs[0].name: torch.randn(2, *shape)}), 0)
+    party = party_of(mc, torch.randn(2, *shape))
     assert residency._trunk(party).layout is not None
 
 
@@ -170,7 +188,7 @@ def test_rows_that_cannot_be_told_apart_behind_the_trunk_are_joined_before_it():
     torch.manual_seed(0)
     mc = mcdrop.MCDropout(Interleaved(), torch.randn(3, 6), task="classification")
     residency = mc.residency()
-    party = Party(residency.check({mc.inputs[0].name: torch.randn(2, 6)}), 0)
+    party = party_of(mc, torch.randn(2, 6))
     assert residency._trunk(party).layout is None
     guest = residency.enter([party])[0]
     guest.residents.step([guest], 0, [BLOCK])
@@ -182,7 +200,7 @@ def test_rows_settle_one_by_one_and_come_back_in_order():
     mc, shape = predictor("mlp")
     residency = mc.residency()
     x = torch.randn(4, *shape)
-    guest = residency.enter([Party(residency.check({mc.inputs[0].name: x}), 0)])[0]
+    guest = residency.enter([party_of(mc, x)])[0]
     held = guest.residents
     held.step([guest], 0, [BLOCK])
     held.settle(guest, [False, True, False, True])
@@ -201,9 +219,7 @@ def test_many_parties_go_through_the_trunk_together():
     mc, shape = predictor("vgg")
     residency = mc.residency()
     xs = [torch.randn(n, *shape) for n in (1, 2, 3)]
-    parties = [
-        Party(residency.check({mc.inputs[0].name: x}), seed) for x, seed in zip(xs, (0, 9, 0), strict=True)
-    ]
+    parties = [party_of(mc, x, seed) for x, seed in zip(xs, (0, 9, 0), strict=True)]
     guests = residency.enter(parties)
     assert guests[0].residents is guests[2].residents is not guests[1].residents
     guests[0].residents.step([guests[0], guests[2]], 0, [16, 5])
@@ -219,10 +235,7 @@ def test_a_party_that_cannot_be_looked_up_has_not_entered():
     net = nn.Sequential(nn.Embedding(10, 8), nn.Flatten(), nn.Dropout(0.5), nn.Linear(24, 2))
     mc = mcdrop.MCDropout(net, torch.zeros(2, 3, dtype=torch.int64), task="classification")
     residency = mc.residency()
-    good, bad = (
-        Party(residency.check({mc.inputs[0].name: torch.full((1, 3), value)}), 0)
-        for value in (3, 10)
-    )
+    good, bad = (party_of(mc, torch.full((1, 3), value)) for value in (3, 10))
     with pytest.raises(mcdrop.InputError, match="look up"):
         residency.enter([good, bad])
     guest = residency.enter([good])[0]

@@ -81,6 +81,11 @@ class Trunk:
         parts = layout.cut(boundary)
         return Prepared(tuple(p[:1] for p in parts) if alone else parts, layout.constants(boundary))
 
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """Of the inputs, the rows left out."""
+        return tuple(tuple(tensor.shape[1:]) for tensor in self.like.values())
+
     def most_rows(self, limit: int) -> int:
         """How many rows can be sampled together, for want of memory fewer than the limit."""
         return self.planner.footprint(self.like).rows(limit, self.planner.memory_budget)

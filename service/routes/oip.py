@@ -14,6 +14,7 @@ from service.bodies import JSON, read_json
 from service.errors import EncodingError, InvalidRequestError
 from service.fields import FieldSpec
 from service.inference import Runtime, check_inputs, infer, make_query, runtime
+from service.loaded import Loaded
 from service.openapi import protocol_errors, request_body
 from service.protocol import (
     BINARY_ONLY,
@@ -28,7 +29,6 @@ from service.protocol import (
     ServerMetadata,
     TensorMetadata,
 )
-from service.registry import Loaded
 from service.routes.models import Name, Number
 from service.schemas import MAX_SEED
 from service.tensors import from_row_major

@@ -13,8 +13,8 @@ from mcdrop.tasks import Classification, Gaussian, Regression
 from service.bodies import JSON, read_json
 from service.errors import InvalidRequestError
 from service.inference import Array, Runtime, from_rows, infer, make_query, runtime
+from service.loaded import Loaded
 from service.openapi import problems, request_body
-from service.registry import Loaded
 from service.routes.models import Name, Number
 from service.schemas import PredictRequest, PredictResponse
 

@@ -64,7 +64,7 @@ def test_an_unknown_argument_is_refused():
 @pytest.mark.parametrize("value", ["gpu", "cuda:", "cuda:1234", "cpu\n"])
 def test_a_bad_device_is_told_what_there_is(value):
     with pytest.raises(
-        SettingsError, match=r"MCDROP_DEVICE.*: expected auto, cpu, cuda or cuda:N; got"
+        SettingsError, match=r"MCDROP_DEVICE.*: expected auto, cpu, cuda or cuda:N, or several"
     ):
         Settings(device=value)
 
