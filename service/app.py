@@ -11,12 +11,14 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
+from service.access import Access
 from service.bodies import BodyLimit
 from service.devices import resolve_devices
 from service.errors import install_handlers
+from service.gate import Gate
 from service.heads import HeadAsGet
 from service.inference import Runtime
-from service.openapi import DESCRIPTION, TAGS
+from service.openapi import DESCRIPTION, TAGS, document_keys
 from service.registry import Registry, scan
 from service.routes import routers
 from service.scheduler import Scheduler
@@ -31,12 +33,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises (when the application starts):
         StartError: the models folder holds no model, or there is no such device.
+        SettingsError: the keys file is not sound.
 
     Example:
         >>> app = create_app(Settings(models="models"))
         >>> app.title
         'mcdrop'
     """
+    access = Access(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,8 +55,10 @@ def create_app(settings: Settings) -> FastAPI:
         loading = asyncio.create_task(
             registry.load(scheduler, memory_budget=settings.memory_budget)
         )
+        app.state.access = access
         try:
-            yield
+            async with access.running():
+                yield
         finally:
             loading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -70,11 +76,15 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Gate, access=access, metrics=settings.metrics_key_required)
     app.add_middleware(AnswerCancelled)
     app.add_middleware(HeadAsGet)
     install_handlers(app)
     for router in routers:
         app.include_router(router)
+
+    if settings.api_keys is not None:
+        document_keys(app, metrics=settings.metrics_key_required)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

@@ -1,15 +1,18 @@
 """What can go wrong in the service, and how it is said over HTTP.
 
 McdropError
-├── SettingsError               a setting is not acceptable
+├── SettingsError               a setting, or a file that one names, is not acceptable
 ├── StartError                  the server cannot start
 └── RequestError                a request is answered with an error; `status` says which
     ├── MalformedBodyError          400, the body is not JSON
+    ├── UnauthorizedError           401, no API key or an unknown one
+    ├── ForbiddenError              403, the key's scope is not enough, or management is off
     ├── NotFoundError               404, no such model or version
     ├── BodyTooLargeError           413
     ├── EncodingError               415, compressed or binary bodies
     ├── InvalidRequestError         422, the request does not fit the model (400 under /v2)
     ├── QueueFullError              429, with Retry-After
+    ├── RateLimitedError            429, with Retry-After
     ├── NotReadyError               503, loading or stopping, with Retry-After
     └── DeadlineError               503, the deadline passed before there was an answer
 
@@ -36,7 +39,7 @@ CLIENT_GONE = 499  # never sent: there is nobody left to read it
 
 
 class SettingsError(McdropError, ValueError):
-    """A setting is not acceptable; the message names it."""
+    """A setting, or a file that one names, is not acceptable; the message names it."""
 
 
 class StartError(McdropError):
@@ -59,6 +62,19 @@ class RequestError(McdropError):
 
 class MalformedBodyError(RequestError):
     """The body is not JSON."""
+
+
+class UnauthorizedError(RequestError):
+    """There is no API key, or it is not known."""
+
+    status = 401
+    headers: Mapping[str, str] = {"www-authenticate": "Bearer"}
+
+
+class ForbiddenError(RequestError):
+    """The API key's scope is not enough, or nobody may do this."""
+
+    status = 403
 
 
 class NotFoundError(RequestError):
@@ -117,6 +133,17 @@ class QueueFullError(RequestError):
     def __init__(self, message: str, *, seconds: int = 1) -> None:
         super().__init__(message)
         self.headers = {"retry-after": str(seconds)}
+
+
+class RateLimitedError(RequestError):
+    """The caller has asked too often lately; `retry_after` says for how many seconds to wait."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.headers = {"retry-after": str(retry_after)}
 
 
 class NotReadyError(RequestError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import logging
 import logging.config
 import os
@@ -18,6 +19,7 @@ import uvicorn
 from service.app import create_app
 from service.devices import resolve_devices
 from service.errors import StartError
+from service.keys import read_keys
 from service.registry import scan
 from service.settings import Settings
 
@@ -37,10 +39,13 @@ def serve(settings: Settings) -> None:
     Raises:
         StartError: the models folder holds no model, the device is not there, or the address is
             not to be had; its one line says which, and what to do.
+        SettingsError: the keys file is not sound.
     """
     logging.config.dictConfig(_log_config(settings.log_level))
     scan(settings.models, warn=False)  # the application does, when it starts
     resolve_devices(settings.device)
+    if settings.api_keys is not None:
+        read_keys(settings.api_keys)  # likewise
     with _listen(settings.host, settings.port) as listener:
         server = uvicorn.Server(
             uvicorn.Config(
@@ -48,11 +53,19 @@ def serve(settings: Settings) -> None:
                 log_config=None,
                 server_header=False,
                 timeout_graceful_shutdown=settings.drain_seconds,
+                proxy_headers=settings.trusted_proxies is not None,
+                forwarded_allow_ips=settings.trusted_proxies,
             )
         )
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d (API documentation at /docs)", shown, port)
+        if settings.api_keys is None and not ipaddress.ip_address(host).is_loopback:
+            log.warning(
+                "whoever reaches %s may predict: name a file of API keys in MCDROP_API_KEYS, "
+                "and make a key with `mcdrop key NAME`",
+                shown,
+            )
         with _stop_on_signals(server):
             server.run(sockets=[listener])
     log.info("stopped")
