@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +20,12 @@ from mcdrop.calibration import Abstention, Calibration
 from mcdrop.predictor import MOST_SAMPLES
 from service.errors import InvalidRequestError
 from service.registry import Loaded, Registry
+from service.request_ids import current
 from service.scheduler import Scheduler, Timed
 from service.settings import Settings
+from service.telemetry import Telemetry, reason_of
 from service.tensors import from_nested
+from service.tracing import Tracing
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -34,6 +38,8 @@ class Runtime:
     settings: Settings
     registry: Registry
     scheduler: Scheduler
+    telemetry: Telemetry
+    tracing: Tracing | None = None
 
 
 def runtime(request: Request) -> Runtime:
@@ -153,7 +159,43 @@ async def predicted(run: Runtime, loaded: Loaded, query: Query) -> Timed[dict[st
         QueueFullError: too many requests are waiting.
         InputError: the library refused the input.
     """
-    return await answered(run, partial(_compute, loaded, query))
+    began = time.monotonic()
+    _announce(run, loaded, query)
+    try:
+        timed = await answered(run, partial(_compute, loaded, query))
+    except BaseException as error:
+        run.telemetry.failed(loaded.name, loaded.version, reason_of(error))
+        raise
+    _record(run, loaded, query, timed, time.monotonic() - began)
+    return timed
+
+
+def _announce(run: Runtime, loaded: Loaded, query: Query) -> None:
+    """Say which model it is about: to the log, and to the trace."""
+    if request := current.get():
+        request.model, request.version = loaded.name, loaded.version
+    if run.tracing is not None:
+        rows = len(next(iter(query.inputs.values())))
+        run.tracing.begin(loaded.name, loaded.version, rows=rows, samples=query.samples)
+
+
+def _record(
+    run: Runtime, loaded: Loaded, query: Query, timed: Timed[dict[str, Array]], total: float
+) -> None:
+    """Count an answer."""
+    model, fields, early = (loaded.name, loaded.version), timed.value, 0
+    if query.tolerance is not None:
+        early = int(np.count_nonzero(fields["samples"] < query.samples))
+    run.telemetry.rows_done(*model, fields, early=early)
+    run.telemetry.answered(
+        *model,
+        rows=len(fields["samples"]),
+        queued=timed.queued,
+        computed=timed.computed,
+        total=total,
+    )
+    if run.tracing is not None:
+        run.tracing.computed(timed.queued, timed.computed)
 
 
 async def answered(run: Runtime, compute: Callable[[Event], T]) -> Timed[T]:

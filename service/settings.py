@@ -11,9 +11,11 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
+from service.logs import LogFormat
 
 PREFIX = "MCDROP_"
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+_ENDPOINT = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
 
 
 def _lower(value: object) -> object:
@@ -24,6 +26,12 @@ def _check_device(name: str) -> str:
     if not _DEVICE.fullmatch(name):
         raise ValueError("expected auto, cpu, cuda or cuda:N")
     return name
+
+
+def _check_endpoint(url: str | None) -> str | None:
+    if url is not None and not _ENDPOINT.fullmatch(url):
+        raise ValueError("expected a URL such as http://127.0.0.1:4318")
+    return url
 
 
 class Settings(BaseSettings):
@@ -42,6 +50,9 @@ class Settings(BaseSettings):
         memory_budget: bytes a prediction may use for its chunks, a number or e.g. `1GiB`.
         drain_seconds: how long a stop waits for requests that have begun.
         log_level: the least severe messages to log.
+        log_format: `text`, or `json` for an object on each line.
+        otel_endpoint: where an OpenTelemetry collector takes traces by OTLP over HTTP, such as
+            `http://127.0.0.1:4318`; without it OpenTelemetry's own environment decides.
 
     Raises:
         SettingsError: a value is not acceptable; its one line names the variable.
@@ -69,6 +80,8 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         "info"
     )
+    log_format: Annotated[LogFormat, BeforeValidator(_lower)] = "text"
+    otel_endpoint: Annotated[str | None, AfterValidator(_check_endpoint)] = None
 
     def __init__(self, **values: Any) -> None:
         try:
