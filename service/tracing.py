@@ -40,7 +40,7 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ModuleNotFoundError as error:
             raise StartError(
-                f"traces need {error.name}, which is not installed: "
+                f"traces need OpenTelemetry's SDK and OTLP exporter; {error.name} is not installed: "
                 "pip install 'mcdrop[otel]', or unset MCDROP_OTEL_ENDPOINT and OTEL_EXPORTER_OTLP_*"
             ) from None
         named = "OTEL_SERVICE_NAME" in os.environ
@@ -50,8 +50,7 @@ class Tracing:
         self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._tracer = self.provider.get_tracer("mcdrop")
         self._endpoint = _signal_endpoint(endpoint) if endpoint else None
-        self._make_exporter, self._make_processor = OTLPSpanExporter, BatchSpanProcessor
-        self._exporter: OTLPSpanExporter | None = None
+        self._exporter, self._processor = OTLPSpanExporter, BatchSpanProcessor
 
     def config(self) -> TelemetryConfig:
         """What FastAPI is told: one span for each request, none for probes and scrapes."""
@@ -66,8 +65,7 @@ class Tracing:
 
     def start(self) -> None:
         """Begin to send spans, in the background."""
-        self._exporter = self._make_exporter(endpoint=self._endpoint)
-        self.provider.add_span_processor(self._make_processor(self._exporter))
+        self.provider.add_span_processor(self._processor(self._exporter(endpoint=self._endpoint)))
 
     async def close(self, seconds: float) -> None:
         """Send what is left and stop, in so many seconds and no more than two."""
@@ -75,8 +73,6 @@ class Tracing:
         flush = Thread(target=self.provider.shutdown, name="mcdrop-spans", daemon=True)
         flush.start()
         await asyncio.to_thread(flush.join, min(seconds, _FLUSH_SECONDS))
-        if flush.is_alive() and self._exporter is not None:
-            self._exporter.shutdown()  # which ends its retries
 
     def begin(self, model: str, version: int, **counts: int) -> None:
         """Say of the current span which model it is about, and how many rows and samples."""
