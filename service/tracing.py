@@ -40,7 +40,7 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ModuleNotFoundError as error:
             raise StartError(
-                f"traces need OpenTelemetry's SDK and OTLP exporter; {error.name} is not installed: "
+                f"traces need OpenTelemetry's SDK and exporter; {error.name} is not installed: "
                 "pip install 'mcdrop[otel]', or unset MCDROP_OTEL_ENDPOINT and OTEL_EXPORTER_OTLP_*"
             ) from None
         named = "OTEL_SERVICE_NAME" in os.environ
