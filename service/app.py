@@ -13,14 +13,17 @@ from fastapi.routing import APIRoute
 
 from service.bodies import BodyLimit
 from service.errors import install_handlers
+from service.folders import scan
 from service.heads import HeadAsGet
 from service.inference import Runtime
 from service.openapi import DESCRIPTION, TAGS
-from service.registry import Registry, scan
+from service.registry import Registry
+from service.repository import Repository
 from service.routes import routers
 from service.scheduler import Scheduler, resolve_device
 from service.settings import Settings
 from service.stopping import AnswerCancelled
+from service.watch import watch
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,16 +48,15 @@ def create_app(settings: Settings) -> FastAPI:
             capacity=settings.queue_size,
             threads=settings.threads,
         )
-        app.state.runtime = Runtime(settings, registry, scheduler)
-        loading = asyncio.create_task(
-            registry.load(scheduler, memory_budget=settings.memory_budget)
-        )
+        repository = Repository(registry, scheduler, settings)
+        app.state.runtime = Runtime(settings, registry, scheduler, repository)
+        watching = asyncio.create_task(watch(repository, settings.watch_seconds))
         try:
             yield
         finally:
-            loading.cancel()
+            watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await loading
+                await watching
             await scheduler.close()
 
     app = FastAPI(

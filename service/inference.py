@@ -19,6 +19,7 @@ from mcdrop.calibration import Abstention, Calibration
 from mcdrop.predictor import MOST_SAMPLES
 from service.errors import InvalidRequestError
 from service.registry import Loaded, Registry
+from service.repository import Repository
 from service.scheduler import Scheduler, Timed
 from service.settings import Settings
 from service.tensors import from_nested
@@ -34,6 +35,7 @@ class Runtime:
     settings: Settings
     registry: Registry
     scheduler: Scheduler
+    repository: Repository
 
 
 def runtime(request: Request) -> Runtime:

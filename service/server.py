@@ -17,7 +17,7 @@ import uvicorn
 
 from service.app import create_app
 from service.errors import StartError
-from service.registry import scan
+from service.folders import scan
 from service.scheduler import resolve_device
 from service.settings import Settings
 
@@ -39,7 +39,7 @@ def serve(settings: Settings) -> None:
             not to be had; its one line says which, and what to do.
     """
     logging.config.dictConfig(_log_config(settings.log_level))
-    scan(settings.models, warn=False)  # the application does, when it starts
+    scan(settings.models)
     resolve_device(settings.device)
     with _listen(settings.host, settings.port) as listener:
         server = uvicorn.Server(

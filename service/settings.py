@@ -14,6 +14,7 @@ from service.errors import SettingsError
 
 PREFIX = "MCDROP_"
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+_VERSIONS = re.compile(r"all|latest:[1-9][0-9]{0,3}")
 
 
 def _lower(value: object) -> object:
@@ -26,6 +27,12 @@ def _check_device(name: str) -> str:
     return name
 
 
+def _check_versions(policy: str) -> str:
+    if not _VERSIONS.fullmatch(policy):
+        raise ValueError("expected all, or latest:N with N from 1")
+    return policy
+
+
 class Settings(BaseSettings):
     """Settings of the server; keyword arguments win over the environment.
 
@@ -33,6 +40,11 @@ class Settings(BaseSettings):
         host: address to listen on.
         port: TCP port; 0 lets the system choose one, which the log then says.
         models: the model repository, `<name>/<version>/` folders.
+        versions: which versions of a model are loaded: `all`, or `latest:N`, the newest N that can
+            be loaded; a pinned one is loaded in any case.
+        watch_seconds: how often the models folder is looked at for what is new, changed or gone;
+            0 for never.
+        warmup_rows: most rows that a model is tried with before it is ready; 0 for no warm-up.
         device: `auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads for a prediction; torch's own choice by default.
         max_rows: most rows in one request.
@@ -58,6 +70,9 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
     models: Path = Path("models")
+    versions: Annotated[str, AfterValidator(_check_versions)] = "all"
+    watch_seconds: float = Field(default=5.0, ge=0, le=86_400)
+    warmup_rows: int = Field(default=32, ge=0, le=65_536)
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
     threads: int | None = Field(default=None, ge=1, le=4096)
     max_rows: int = Field(default=1024, ge=1)
@@ -69,6 +84,12 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         "info"
     )
+
+    @property
+    def most_versions(self) -> int | None:
+        """How many versions of a model are loaded; `None` for all of them."""
+        number = self.versions.partition(":")[2]
+        return int(number) if number else None
 
     def __init__(self, **values: Any) -> None:
         try:

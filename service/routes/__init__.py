@@ -1,7 +1,15 @@
 """The HTTP endpoints, a router for each part of the API."""
 
-from service.routes import calibration, health, models, oip, predict
+from service.routes import calibration, health, management, models, oip, predict, repository
 
-routers = (predict.router, calibration.router, models.router, oip.router, health.router)
+routers = (
+    predict.router,
+    calibration.router,
+    models.router,
+    management.router,
+    oip.router,
+    repository.router,
+    health.router,
+)
 
 __all__ = ["routers"]
