@@ -50,7 +50,6 @@ async def load(folder: Folder, scheduler: Scheduler, settings: Settings) -> Load
     except (UnloadableError, NotReadyError):
         raise
     except ArtifactError as error:
-        log.error("model %s cannot be loaded: %s", label, error)  # noqa: TRY400 - no bug of ours
         raise UnloadableError(_without_folder(str(error), folder.path, label)) from None
     except Exception as error:
         log.exception("model %s cannot be loaded", label)

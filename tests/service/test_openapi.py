@@ -76,7 +76,8 @@ def test_references_lead_somewhere(document):
 def test_operations_are_named_for_generated_clients(document):
     names = [operation["operationId"] for _, _, operation in operations(document)]
     assert sorted(names) == [
-        "evaluate_model", "evaluate_version", "get_calibration", "get_model", "get_reliability", "get_repository",
+        "evaluate_model", "evaluate_version", "get_calibration", "get_model", "get_reliability",
+        "get_repository",
         "get_version", "get_version_calibration", "get_version_reliability", "infer_model",
         "infer_version", "list_models", "live", "load_model", "model_metadata", "model_ready",
         "pin_version", "predict", "predict_version", "ready", "reload_repository",

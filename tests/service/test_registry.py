@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.errors import NotFoundError, NotReadyError, StartError
 from service import Settings
+from service.errors import NotFoundError, NotReadyError, StartError
 from service.folders import scan, take_inventory
 from service.registry import Registry
 from service.repository import Repository
