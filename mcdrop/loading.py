@@ -1,19 +1,50 @@
-"""`load`: a predictor from an artifact."""
+"""`load`: a predictor from an artifact, in one step or in two."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from mcdrop.calibration.record import Calibration
 from mcdrop.engine import EngineName, Precision
 from mcdrop.errors import ArtifactError, NoStochasticSiteError
+from mcdrop.evaluation.document import Evaluation
 from mcdrop.extras import read_calibration, read_evaluation
 from mcdrop.predictor import MCDropout
-from mcdrop.program import artifact
+from mcdrop.program import Manifest, Program, artifact
 from mcdrop.program.device import resolve_device
 from mcdrop.sampling import Masks, Sampling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """An artifact as it was read: verified, on the CPU, and nothing of it computed yet."""
+
+    path: Path
+    program: Program
+    manifest: Manifest
+    calibration: Calibration | None
+    evaluation: Evaluation | None
+
+
+def read(path: str | os.PathLike[str]) -> Stored:
+    """Read and verify an artifact; this may take place beside predictions, on any thread.
+
+    Raises:
+        ArtifactError: the folder is missing, damaged, altered or unsafe.
+    """
+    folder = Path(path)
+    program, manifest = artifact.load(folder, torch.device("cpu"))
+    return Stored(
+        folder,
+        program,
+        manifest,
+        read_calibration(folder, manifest),
+        read_evaluation(folder, manifest),
+    )
 
 
 def load(
@@ -43,10 +74,38 @@ def load(
         ArtifactError: the folder is missing, damaged, altered or unsafe.
         InputError: an argument does not fit.
     """
-    program, manifest = artifact.load(Path(path), resolve_device(device))
+    there = resolve_device(device)  # said before much is read
+    return opened(
+        read(path),
+        device=there,
+        masks=masks,
+        sampling=sampling,
+        engine=engine,
+        memory_budget=memory_budget,
+        analytic_head=analytic_head,
+        precision=precision,
+    )
+
+
+def opened(
+    stored: Stored,
+    *,
+    device: torch.device | str = "cpu",
+    masks: Masks | None = None,
+    sampling: Sampling | None = None,
+    engine: EngineName = "auto",
+    memory_budget: int = 1 << 30,
+    analytic_head: bool = False,
+    precision: Precision = "float32",
+) -> MCDropout:
+    """Make a predictor of an artifact that was read; arguments and errors are those of `load`.
+
+    It computes a little, to see which engines take the model: call it where predictions are made.
+    """
+    manifest = stored.manifest
     try:
         mc = MCDropout(
-            program,
+            stored.program,
             task=manifest.task,
             masks=masks or manifest.defaults.masks,
             sampling=sampling or manifest.defaults.sampling,
@@ -57,8 +116,10 @@ def load(
             precision=precision,
         )
     except NoStochasticSiteError as error:
-        raise ArtifactError(f"{path} holds a model without stochastic sites: {error}") from error
+        raise ArtifactError(
+            f"{stored.path} holds a model without stochastic sites: {error}"
+        ) from error
     mc.manifest = manifest
-    mc.calibration = read_calibration(Path(path), manifest)
-    mc.evaluation = read_evaluation(Path(path), manifest)
+    mc.calibration = stored.calibration
+    mc.evaluation = stored.evaluation
     return mc

@@ -17,11 +17,13 @@ from service.access_log import AccessLog
 from service.bodies import BodyLimit
 from service.devices import resolve_devices
 from service.errors import NotFoundError, install_handlers
+from service.folders import scan
 from service.gate import Gate
 from service.heads import HeadAsGet
 from service.inference import Runtime
 from service.openapi import DESCRIPTION, TAGS, document_keys
-from service.registry import Registry, scan
+from service.registry import Registry
+from service.repository import Repository
 from service.request_ids import RequestIds
 from service.routes import routers
 from service.scheduler import Scheduler
@@ -29,6 +31,7 @@ from service.settings import Settings
 from service.stopping import AnswerCancelled
 from service.telemetry import ModelState, Telemetry
 from service.tracing import open_tracing
+from service.watch import watch
 
 
 class _Application(FastAPI):
@@ -74,18 +77,17 @@ def create_app(settings: Settings) -> FastAPI:
             telemetry.resident(str(device), 0)
         if tracing is not None:
             tracing.start()
-        app.state.runtime = Runtime(settings, registry, scheduler, telemetry, tracing)
-        loading = asyncio.create_task(
-            registry.load(scheduler, memory_budget=settings.memory_budget)
-        )
+        repository = Repository(registry, scheduler, settings)
+        app.state.runtime = Runtime(settings, registry, scheduler, repository, telemetry, tracing)
+        watching = asyncio.create_task(watch(repository, settings.watch_seconds))
         app.state.access = access
         try:
             async with access.running():
                 yield
         finally:
-            loading.cancel()
+            watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await loading
+                await watching
             await scheduler.close()
             if tracing is not None:
                 await tracing.close(settings.drain_seconds)

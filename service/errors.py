@@ -3,11 +3,13 @@
 McdropError
 ├── SettingsError               a setting, or a file that one names, is not acceptable
 ├── StartError                  the server cannot start
+├── UnloadableError             a version of a model cannot be loaded
 └── RequestError                a request is answered with an error; `status` says which
     ├── MalformedBodyError          400, the body is not JSON
     ├── UnauthorizedError           401, no API key or an unknown one
     ├── ForbiddenError              403, the key's scope is not enough, or management is off
     ├── NotFoundError               404, no such model or version
+    ├── ConflictError               409, the repository is not such that it can be done
     ├── BodyTooLargeError           413
     ├── EncodingError               415, compressed or binary bodies
     ├── InvalidRequestError         422, the request does not fit the model (400 under /v2)
@@ -46,6 +48,10 @@ class StartError(McdropError):
     """The server cannot start; the message says why and what to do."""
 
 
+class UnloadableError(McdropError):
+    """A version cannot be loaded; the message is the reason that callers read."""
+
+
 class Violation(TypedDict):
     """One thing wrong with a request: where (a JSON pointer into the body) and what."""
 
@@ -81,6 +87,12 @@ class NotFoundError(RequestError):
     """No model or version of this name."""
 
     status = 404
+
+
+class ConflictError(RequestError):
+    """What is asked for is not possible with the repository as it is."""
+
+    status = 409
 
 
 class BodyTooLargeError(RequestError):
@@ -181,8 +193,8 @@ def error_response(
     """Say an error in the words of the protocol that `path` belongs to."""
     body: dict[str, Any]
     if speaks_oip(path):
-        # the protocol knows no 415 and 422
-        status = 400 if status in {415, 422} else status
+        # the protocol knows no 409, 415 and 422
+        status = 400 if status in {409, 415, 422} else status
         body, media_type = {"error": detail}, "application/json"
     else:
         title = HTTPStatus(status).phrase

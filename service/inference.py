@@ -22,6 +22,7 @@ from service.ask import Ask, Timed
 from service.errors import InvalidRequestError
 from service.loaded import Loaded
 from service.registry import Registry
+from service.repository import Repository
 from service.request_ids import current
 from service.scheduler import Scheduler
 from service.settings import Settings
@@ -40,6 +41,7 @@ class Runtime:
     settings: Settings
     registry: Registry
     scheduler: Scheduler
+    repository: Repository
     telemetry: Telemetry
     tracing: Tracing | None = None
 

@@ -10,9 +10,11 @@ from mcdrop.residents import Residency
 from service.fields import FieldSpec
 
 
-@dataclass(frozen=True, eq=False)  # weakly referenced, so without slots
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Loaded:
     """A model that can predict, under the name and version of its folder.
+
+    Whoever answers a request with it holds it; its memory is free when the last one lets go.
 
     Attributes:
         name: of the model.

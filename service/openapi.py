@@ -28,6 +28,7 @@ TAGS: list[dict[str, Any]] = [
     {"name": "predict", "description": "Predictions with uncertainty."},
     {"name": "calibration", "description": "How good the predictions are."},
     {"name": "models", "description": "What is served: inputs, outputs, sites, metrics, state."},
+    {"name": "repository", "description": "For operators: reloading, rolling back."},
     {"name": "open inference protocol", "description": "Version 2, REST, JSON tensors."},
     {"name": "health", "description": "For probes and load balancers."},
 ]
@@ -37,6 +38,7 @@ _PROBLEMS = {
     401: "There is no API key, or it is not known.",
     403: "The scope of the API key is not enough.",
     404: "No such model or version.",
+    409: "The version cannot be loaded; `detail` says why.",
     413: "The body is larger than `MCDROP_MAX_BODY_BYTES`.",
     415: "The body is compressed.",
     422: "The request does not fit the model or the server's limits; `detail` says how.",

@@ -1,129 +1,113 @@
-"""The model repository: `<models>/<name>/<version>/`, and the state of everything in it."""
+"""What is served: models, their versions and states, and which version answers."""
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-import mcdrop
-from mcdrop.errors import ArtifactError
-from service.errors import NotFoundError, NotReadyError, StartError
-from service.fields import field_specs
+from service.errors import NotFoundError, NotReadyError
+from service.folders import Folder
 from service.loaded import Loaded
-from service.scheduler import Scheduler
 
-log = logging.getLogger(__name__)
-
-State = Literal["loading", "ready", "unavailable"]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+State = Literal["loading", "ready", "unavailable", "unloaded"]
+Readiness = Literal["loading", "ready", "unavailable"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Version:
-    """One folder of the repository; `reason` says why it is unavailable."""
+    """A version and its state; another state is another object.
 
-    name: str
-    number: int
-    path: Path
+        loading ──▶ ready ──▶ unloaded ──▶ loading
+           └─────▶ unavailable ──▶ loading
+
+    Attributes:
+        folder: as it was when it was loaded, or tried.
+        state: `unavailable` is what cannot be loaded, `unloaded` what is not to be.
+        reason: why it is not ready; of a ready one: why its changed files are not what is served.
+        loaded: what answers; there if, and only if, it is ready.
+        loaded_at: when it became ready.
+        digest: SHA-256 of the `model.json` that was loaded.
+        held: it was unloaded by an operator, and stays so until told otherwise or changed.
+    """
+
+    folder: Folder
     state: State = "loading"
     reason: str | None = None
     loaded: Loaded | None = None
+    loaded_at: datetime | None = None
+    digest: str | None = None
+    held: bool = False
 
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.folder.name
 
-def scan(root: Path, *, warn: bool = True) -> list[Version]:
-    """List the version folders under `root`, by name, newest first; nothing is loaded.
-
-    Args:
-        root: the models folder.
-        warn: log what is passed over; that is also logged where it leaves nothing.
-
-    Raises:
-        StartError: there is no such folder, or no model in it.
-    """
-    make = "make the demo models with `mcdrop demo --output models`, or set MCDROP_MODELS"
-    if not root.is_dir():
-        raise StartError(f"the models folder {root} does not exist; {make}")
-    versions: list[Version] = []
-    passed_over: list[str] = []
-    try:
-        for folder in sorted(root.iterdir()):
-            if folder.is_dir() and not folder.name.startswith("."):
-                versions += _scan_model(folder, passed_over)
-    except OSError as error:
-        raise StartError(f"the models folder {root} cannot be read: {error.strerror}") from None
-    for said in passed_over if warn or not versions else ():
-        log.warning("%s", said)
-    if not versions:
-        hint = ""
-        if (root / "model.json").exists() or next(root.glob("*/model.json"), None):
-            hint = "; model.json lies too high up"
-        raise StartError(
-            f"the models folder {root} holds no <name>/<version>/ folder, "
-            f"such as digits/1{hint}; {make}"
-        )
-    return versions
-
-
-def _scan_model(folder: Path, passed_over: list[str]) -> list[Version]:
-    if not _NAME.fullmatch(folder.name):
-        passed_over.append(
-            f"{folder} is passed over: not a model name (letters, digits, '.', '_', '-')"
-        )
-        return []
-    numbers = [
-        int(entry.name)
-        for entry in folder.iterdir()
-        if _VERSION.fullmatch(entry.name) and entry.is_dir()
-    ]
-    if not numbers:
-        passed_over.append(f"{folder} is passed over: no version folder such as {folder}/1")
-    return [
-        Version(folder.name, number, folder / str(number))
-        for number in sorted(numbers, reverse=True)
-    ]
+    @property
+    def number(self) -> int:
+        """Of this version."""
+        return self.folder.number
 
 
 class Registry:
-    """Models by name, each with its versions, newest first."""
+    """Models by name, each with its versions, newest first.
 
-    def __init__(self, versions: Iterable[Version]) -> None:
-        self._models: dict[str, list[Version]] = {}
-        for version in versions:
-            self._models.setdefault(version.name, []).append(version)
+    Readers see a snapshot that is replaced as a whole, so that they need no lock. Only the event
+    loop's thread writes.
+    """
+
+    def __init__(self, folders: Iterable[Folder] = ()) -> None:
+        self._models: Mapping[str, tuple[Version, ...]] = {}
+        self._pins: Mapping[str, int] = {}
+        self._started = False
+        for folder in folders:
+            self.put(Version(folder), instead_of=None)
 
     def names(self) -> list[str]:
         """Names of the models in the repository, loaded or not."""
         return list(self._models)
 
-    def versions(self, name: str) -> list[Version]:
+    def versions(self, name: str) -> tuple[Version, ...]:
         """All versions of a model, newest first.
 
         Raises:
             NotFoundError: there is no model of this name.
         """
-        if name not in self._models:
-            known = ", ".join(self._models)
-            raise NotFoundError(f"there is no model {name!r}; there are: {known}")
-        return self._models[name]
+        models = self._models
+        if name not in models:
+            known = f"there are: {', '.join(models)}" if models else "the repository is empty"
+            raise NotFoundError(f"there is no model {name!r}; {known}")
+        return models[name]
+
+    def look_up(self, name: str, number: int) -> Version | None:
+        """One version of a model; `None` where there is no such model or version."""
+        versions = self._models.get(name, ())
+        return next((version for version in versions if version.number == number), None)
 
     def find(self, name: str, number: int | None = None) -> Version:
-        """One version of a model; by default the newest that is not unavailable.
+        """One version of a model; by default the pinned one, or else the newest that is ready.
+
+        Where none is ready it is the newest that loads, or else the newest of all. A pin is obeyed
+        also where its version cannot answer: it was set because another one should not.
 
         Raises:
             NotFoundError: there is no such model or version.
         """
         versions = self.versions(name)
+        pinned = self._pins.get(name)
+        wanted = pinned if number is None else number
+        if wanted is None:
+            order: tuple[State, ...] = ("ready", "loading", "unavailable", "unloaded")
+            return min(versions, key=lambda version: order.index(version.state))
+        version = self.look_up(name, wanted)
+        if version is not None:
+            return version
         if number is None:
-            sound = (version for version in versions if version.state != "unavailable")
-            return next(sound, versions[0])
-        for version in versions:
-            if version.number == number:
-                return version
+            reason = "the model is pinned to it, but there is no such version; publish it, or unpin"
+            return Version(Folder(name, wanted, Path()), "unavailable", reason)
         known = ", ".join(str(version.number) for version in versions)
         raise NotFoundError(f"model {name!r} has no version {number}; it has: {known}")
 
@@ -132,7 +116,7 @@ class Registry:
 
         Raises:
             NotFoundError: there is no such model or version.
-            NotReadyError: it is still loading, or it could not be loaded.
+            NotReadyError: it is still loading, could not be loaded, or was unloaded.
         """
         version = self.find(name, number)
         if version.loaded is None:
@@ -140,67 +124,53 @@ class Registry:
             raise NotReadyError(f"model {name!r} version {version.number} is {said}")
         return version.loaded
 
-    def state(self) -> State:
-        """`loading` until every version was tried, then `ready` if one of them can predict."""
-        states = {version.state for versions in self._models.values() for version in versions}
-        if "loading" in states:
+    def state(self) -> Readiness:
+        """`loading` until every version found at the start was tried; then whether one is ready."""
+        if not self._started:
             return "loading"
-        return "ready" if "ready" in states else "unavailable"
+        states = {version.state for versions in self._models.values() for version in versions}
+        if "ready" in states:
+            return "ready"
+        return "loading" if "loading" in states else "unavailable"
 
-    async def load(self, scheduler: Scheduler, *, memory_budget: int) -> None:
-        """Load every version on the scheduler's device; what cannot be loaded is put on record."""
-        for versions in self._models.values():
-            for version in versions:
-                await _load(version, scheduler, memory_budget)
-        everything = [version for versions in self._models.values() for version in versions]
-        loaded = sum(version.state == "ready" for version in everything)
-        if loaded:
-            log.info("ready: %d of %d model versions loaded", loaded, len(everything))
-        else:
-            log.error("no model could be loaded; GET /v1/models gives the reasons")
+    def started(self) -> None:
+        """Every version found at the start was tried."""
+        self._started = True
 
+    def pinned(self, name: str) -> int | None:
+        """The version that answers when none is named; `None` where that is the newest."""
+        return self._pins.get(name)
 
-async def _load(version: Version, scheduler: Scheduler, memory_budget: int) -> None:
-    label = f"{version.name}/{version.number}"
+    def pin(self, name: str, number: int | None) -> None:
+        """Pin the version that answers when none is named, or unpin it."""
+        others = {known: pin for known, pin in self._pins.items() if known != name}
+        self._pins = others if number is None else {**others, name: number}
 
-    def read() -> tuple[mcdrop.MCDropout, ...]:
-        return tuple(
-            mcdrop.load(version.path, device=device, memory_budget=memory_budget)
-            for device in scheduler.devices
+    def put(self, version: Version, *, instead_of: Version | None) -> bool:
+        """Replace a version's state, unless it is no longer the one that was looked at.
+
+        Args:
+            version: what is true now.
+            instead_of: what was true; `None` for a version that was not there.
+
+        Returns:
+            Whether it was replaced.
+        """
+        if self.look_up(version.name, version.number) is not instead_of:
+            return False
+        known = self._models.get(version.name, ())
+        versions = [version, *(other for other in known if other.number != version.number)]
+        newest_first = tuple(sorted(versions, key=lambda other: -other.number))
+        self._models = dict(sorted({**self._models, version.name: newest_first}.items()))
+        return True
+
+    def drop(self, version: Version) -> None:
+        """Forget a version that is gone, and with the last one its model."""
+        left = tuple(
+            known for known in self._models[version.name] if known.number != version.number
         )
-
-    try:
-        predictors = (await scheduler.run(read)).value
-    except ArtifactError as error:
-        version.reason = _without_folder(str(error), version.path, label)
-        version.state = "unavailable"
-        log.error("model %s is unavailable: %s", label, error)  # noqa: TRY400 - no bug of ours
-        return
-    except Exception:
-        version.reason = "it failed to load; the server's log says more"
-        version.state = "unavailable"
-        log.exception("model %s is unavailable", label)
-        return
-    manifest = predictors[0].manifest
-    assert manifest is not None
-    if (manifest.name, manifest.version) != (version.name, version.number):
-        log.warning(
-            "model %s was saved as %s/%d; it is served under its folder's name",
-            label, manifest.name, manifest.version,
-        )  # fmt: skip
-    version.loaded = Loaded(
-        version.name,
-        version.number,
-        predictors,
-        tuple(predictor.residency() for predictor in predictors),
-        manifest,
-        field_specs(manifest),
-    )
-    version.state = "ready"
-    log.info("model %s is ready on %s", label, ", ".join(map(str, scheduler.devices)))
-
-
-def _without_folder(reason: str, path: Path, label: str) -> str:
-    """A reason for callers, who have no business with the server's folders."""
-    # resolved first: a relative path is a part of it
-    return reason.replace(str(path.resolve()), label).replace(str(path), label)
+        models = {**self._models, version.name: left}
+        if not left:
+            del models[version.name]
+            self.pin(version.name, None)
+        self._models = models

@@ -229,7 +229,7 @@ class VersionStatus(BaseModel):
 
     version: int
     state: State
-    reason: str | None = Field(description="Why it is unavailable.")
+    reason: str | None = Field(description="Why it is not ready.")
 
 
 class ModelSummary(BaseModel):

@@ -18,9 +18,9 @@ import uvicorn
 from service.app import create_app
 from service.devices import resolve_devices
 from service.errors import StartError
+from service.folders import scan
 from service.keys import read_keys
 from service.logs import log_config
-from service.registry import scan
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def serve(settings: Settings) -> None:
         SettingsError: the keys file is not sound.
     """
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
-    scan(settings.models, warn=False)  # the application does, when it starts
+    scan(settings.models)
     resolve_devices(settings.device)
     if settings.api_keys is not None:
         read_keys(settings.api_keys)  # likewise

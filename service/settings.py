@@ -39,6 +39,7 @@ PREFIX = "MCDROP_"
 _DEVICE = re.compile(r"auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?))*")
 _ENDPOINT = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
 _FILE, _OPTION, _ENVIRONMENT = "file", "option", "environment"
+_VERSIONS = re.compile(r"all|latest:[1-9][0-9]{0,3}")
 
 
 def _lower(value: object) -> object:
@@ -72,6 +73,12 @@ def _check_endpoint(url: str) -> str:
     return url
 
 
+def _check_versions(policy: str) -> str:
+    if not _VERSIONS.fullmatch(policy):
+        raise ValueError("expected all, or latest:N with N from 1")
+    return policy
+
+
 class Settings(BaseSettings):
     """Settings of the server; each field says what it is for, and `--print-config` lists them all.
 
@@ -101,6 +108,24 @@ class Settings(BaseSettings):
     )
     models: Path = Field(
         default=Path("models"), description="The model repository, <name>/<version>/ folders"
+    )
+    versions: Annotated[str, AfterValidator(_check_versions)] = Field(
+        default="all",
+        description="Which versions of a model are loaded: all, or latest:N, the newest N that can "
+        "be loaded; a pinned one is loaded in any case",
+    )
+    watch_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=86_400,
+        description="How often the models folder is looked at for what is new, changed or gone; "
+        "0 for never",
+    )
+    warmup_rows: int = Field(
+        default=64,
+        ge=0,
+        le=65_536,
+        description="Most rows that a model is tried with before it is ready; 0 for no warm-up",
     )
     device: Annotated[str, AfterValidator(_check_device)] = Field(
         default="auto",
@@ -174,6 +199,12 @@ class Settings(BaseSettings):
     )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def most_versions(self) -> int | None:
+        """How many versions of a model are loaded; `None` for all of them."""
+        number = self.versions.partition(":")[2]
+        return int(number) if number else None
 
     def __init__(self, **options: Any) -> None:
         try:

@@ -31,11 +31,13 @@ class BatchedEngine:
         held = {name: program.weights[name] for name in program.tail.weights}
         # what the trunk leaves has no sample axis; its rank does not matter here
         held.update(dict.fromkeys(program.split.boundary, torch.empty(0)))
-        self._leads = samples_can_lead(program.tail, held)
-        kernels = {**KERNELS, **LEADING_KERNELS} if self._leads else KERNELS
-        self._tail = Executable(program.tail, program.device, kernels)
+        leads = samples_can_lead(program.tail, held)
+        kernels = {**KERNELS, **LEADING_KERNELS} if leads else KERNELS
+        tail = _Tail(program, Executable(program.tail, program.device, kernels), leads)
+        # no method of the engine's own: such a circle would keep the weights until Python looks
+        # for circles, long after the last user of a model that a server has replaced
         cuda = program.device.type == "cuda"
-        self._chunk = Graphs(self._run_tail, CudaRecorder()) if cuda else self._run_tail
+        self._chunk = Graphs(tail, CudaRecorder()) if cuda else tail
 
     def open(self, inputs: Mapping[str, Tensor], bank: MaskBank, rows: Sequence[int]) -> BatchedRun:
         """Run the trunk."""
@@ -45,19 +47,27 @@ class BatchedEngine:
         """Take up what the trunk left."""
         return BatchedRun(self._chunk, tuple(boundary), bank, tuple(rows))
 
-    def _run_tail(self, *values: Any) -> tuple[Tensor, ...]:
-        """The tail for boundary values and then masks, these with a leading axis S."""
-        split, program = self._program.split, self._program
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The tail for boundary values and then masks, these with a leading axis S."""
+
+    program: Program
+    executable: Executable
+    leads: bool
+
+    def __call__(self, *values: Any) -> tuple[Tensor, ...]:
+        split, program = self.program.split, self.program
         held = {name: program.weights[name] for name in split.tail.weights}
         held.update(zip(split.boundary, values, strict=False))
         names = [site.mask for site in program.active]
 
         masks = values[len(split.boundary) :]
-        if self._leads:
-            return self._tail({**held, **dict(zip(names, masks, strict=True))})
+        if self.leads:
+            return self.executable({**held, **dict(zip(names, masks, strict=True))})
 
         def sample(*masks: Tensor) -> tuple[Any, ...]:
-            return self._tail({**held, **dict(zip(names, masks, strict=True))})
+            return self.executable({**held, **dict(zip(names, masks, strict=True))})
 
         outputs: tuple[Tensor, ...] = torch.func.vmap(sample)(*masks)
         return outputs

@@ -271,7 +271,9 @@ def _compare(found: str, expected: str, path: Path) -> None:
 
 def _weights(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
     try:
-        weights: dict[str, Tensor] = load_file(path)
+        # not mapped: whoever writes into the file later would write into the loaded weights, and
+        # whoever shortens it would kill the process
+        weights: dict[str, Tensor] = load_file(path, backend="pread")
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise ArtifactError(f"{path} is not a sound safetensors file: {error}") from None
     if set(weights) != set(names):

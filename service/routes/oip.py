@@ -37,6 +37,7 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 Run = Annotated[Runtime, Depends(runtime)]
 
+_EXTENSIONS = ("model_repository",)
 _PARAMETERS = ("mc_samples", "mc_seed", "mc_tolerance")
 _EXAMPLES = {
     "one row": {
@@ -68,8 +69,10 @@ _MODEL_NOT_READY = {**protocol_errors(), 503: {"model": ModelReady, "description
 @router.get("", summary="Describe the server")
 @router.get("/", include_in_schema=False)
 async def server_metadata() -> ServerMetadata:
-    """Name, version and the protocol extensions offered: none, tensors travel as JSON."""
-    return ServerMetadata(name="mcdrop", version=installed_version("mcdrop"), extensions=[])
+    """Name, version and the protocol extensions offered; tensors travel as JSON."""
+    return ServerMetadata(
+        name="mcdrop", version=installed_version("mcdrop"), extensions=list(_EXTENSIONS)
+    )
 
 
 @router.get("/health/live", summary="Is the server alive?")

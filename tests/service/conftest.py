@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ from torch import nn
 import mcdrop
 from service import Settings, create_app
 from service.inference import Runtime
+from service.keys import KeyScope, key_entry, new_key
 
 CLASSES = ("circle", "square", "star")
 
@@ -130,8 +132,24 @@ class Live:
     port: int
 
 
+@dataclass
+class Admin:
+    """A key that may do everything, and the file that it is in."""
+
+    key: str
+    path: Path
+
+
+@pytest.fixture(scope="session")
+def admin(tmp_path_factory):
+    path, key = tmp_path_factory.mktemp("keys") / "keys.toml", new_key()
+    path.write_text(key_entry("admin", key, KeyScope.ADMIN, None, None))
+    path.chmod(0o600)
+    return Admin(key, path)
+
+
 @contextlib.contextmanager
-def _start(settings):
+def _start(settings, key=None):
     app = create_app(settings)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     listener = socket.create_server(("127.0.0.1", 0))
@@ -139,7 +157,9 @@ def _start(settings):
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        headers = {"x-api-key": key} if key else {}
+        address = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=address, timeout=30, headers=headers) as client:
             _wait_until_ready(client)
             yield Live(client, app.state.runtime, port)
     finally:
@@ -160,7 +180,7 @@ def _wait_until_ready(client):
 
 @pytest.fixture(scope="session")
 def start():
-    """Start a server in this process: `with start(settings) as live`."""
+    """Start a server in this process: `with start(settings, key) as live`."""
     return _start
 
 

@@ -35,7 +35,11 @@ def test_a_known_key_is_let_in(access):
 
 
 @pytest.mark.parametrize("scope", KeyScope)
-@pytest.mark.parametrize("presented", [None, "", "nonsense", READ + "x", new_key()])
+@pytest.mark.parametrize(
+    "presented",
+    [None, "", "nonsense", READ + "x", new_key()],
+    ids=["none", "empty", "nonsense", "longer", "new"],  # keys differ in each process
+)
 def test_an_unknown_key_or_none_is_not(access, presented, scope):
     with pytest.raises(UnauthorizedError) as caught:
         access.check(presented, scope)

@@ -77,7 +77,7 @@ def unlocked(start, models):
         yield live.client
 
 
-@pytest.mark.parametrize("key", [READ, ADMIN])
+@pytest.mark.parametrize("key", [READ, ADMIN], ids=["read", "admin"])  # keys differ in each process
 @pytest.mark.parametrize("how", ["Bearer", "bearer", "BEARER", "X-API-Key"])
 def test_a_key_lets_in_however_it_is_sent(locked, key, how):
     headers = {how: key} if how == "X-API-Key" else {"Authorization": f"{how}  {key}"}

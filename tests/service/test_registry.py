@@ -8,23 +8,33 @@ from pathlib import Path
 import pytest
 import torch
 
+from service import Settings
 from service.errors import NotFoundError, NotReadyError, StartError
-from service.registry import Registry, scan
+from service.folders import scan, take_inventory
+from service.registry import Registry
+from service.repository import Repository
 from service.scheduler import Scheduler
+from service.watch import watch
+
+
+def load_all(models):
+    """What a server does at its start, without one."""
+
+    async def load():
+        settings = Settings(models=models, warmup_rows=0)
+        registry = Registry(scan(models))
+        assert registry.state() == "loading"
+        scheduler = Scheduler([torch.device("cpu")], capacity=1)
+        await watch(Repository(registry, scheduler, settings), 0)
+        await scheduler.close()
+        return registry
+
+    return asyncio.run(load())
 
 
 @pytest.fixture(scope="module")
 def registry(repository):
-    found = Registry(scan(repository))
-
-    async def load():
-        scheduler = Scheduler([torch.device("cpu")], capacity=1)
-        await found.load(scheduler, memory_budget=1 << 28)
-        await scheduler.close()
-
-    assert found.state() == "loading"
-    asyncio.run(load())
-    return found
+    return load_all(repository)
 
 
 def test_the_newest_sound_version_answers_and_all_can_be_addressed(registry):
@@ -59,16 +69,20 @@ def test_nothing_is_ready_before_it_is_loaded(repository):
         fresh.ready("shapes")
 
 
-def test_scan_passes_over_what_is_no_model(tmp_path, caplog):
+def test_what_is_no_model_is_passed_over(tmp_path):
     for folder in ("good/1", "good/10", "good/2", "good/latest", "good/.aside", "good/01",
                    "no_versions", "bad name/1", ".hidden/1"):  # fmt: skip
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "README").write_text("a file")
-    with caplog.at_level(logging.WARNING):
-        versions = scan(tmp_path)
-    assert [(v.name, v.number) for v in versions] == [("good", 10), ("good", 2), ("good", 1)]
-    assert "no_versions is passed over" in caplog.text
-    assert "bad name is passed over" in caplog.text
+    found = take_inventory(tmp_path)
+    assert [(folder.name, folder.number) for folder in found.folders] == [
+        ("good", 10), ("good", 2), ("good", 1),
+    ]  # fmt: skip
+    assert scan(tmp_path) == found.folders
+    said = "; ".join(found.passed_over)
+    assert "no_versions is passed over" in said
+    assert "bad name is passed over" in said
+    assert len(found.passed_over) == 2
 
 
 def test_a_missing_or_empty_folder_is_an_error_of_one_line(tmp_path):
@@ -87,40 +101,15 @@ def test_a_model_one_level_too_high_is_recognised(repository):
 
 def test_the_folder_names_the_model(repository, tmp_path, caplog):
     shutil.copytree(repository / "meter" / "1", tmp_path / "gauge" / "5")
-    found = Registry(scan(tmp_path))
-
-    async def load():
-        scheduler = Scheduler([torch.device("cpu")], capacity=1)
-        await found.load(scheduler, memory_budget=1 << 28)
-        await scheduler.close()
-
     with caplog.at_level(logging.WARNING):
-        asyncio.run(load())
+        found = load_all(tmp_path)
     assert "gauge/5 was saved as meter/1" in caplog.text
     assert found.ready("gauge").version == 5
 
 
 def test_a_repository_of_broken_models_stays_unavailable(repository, tmp_path):
     shutil.copytree(repository / "broken", tmp_path / "broken")
-    found = Registry(scan(tmp_path))
-
-    async def load():
-        scheduler = Scheduler([torch.device("cpu")], capacity=1)
-        await found.load(scheduler, memory_budget=1 << 28)
-        await scheduler.close()
-
-    asyncio.run(load())
-    assert found.state() == "unavailable"
-
-
-def load_all(found):
-    async def load():
-        scheduler = Scheduler([torch.device("cpu")], capacity=1)
-        await found.load(scheduler, memory_budget=1 << 28)
-        await scheduler.close()
-
-    asyncio.run(load())
-    return found
+    assert load_all(tmp_path).state() == "unavailable"
 
 
 def test_reasons_do_not_tell_where_the_repository_lies(repository, tmp_path, monkeypatch):
@@ -136,7 +125,7 @@ def test_reasons_do_not_tell_where_the_repository_lies(repository, tmp_path, mon
     (tmp_path / "models" / "linked" / "1").symlink_to(kept)
     monkeypatch.chdir(tmp_path)
     for root in (Path("models"), tmp_path / "models"):
-        found = load_all(Registry(scan(root)))
+        found = load_all(root)
         for name in ("plain", "linked"):
             reason = found.find(name, 1).reason
             assert f"{name}/1/weights.safetensors is not a sound safetensors file" in reason
@@ -144,13 +133,13 @@ def test_reasons_do_not_tell_where_the_repository_lies(repository, tmp_path, mon
                 assert part not in reason
 
 
-def test_a_second_scan_does_not_repeat_the_warnings(tmp_path, caplog):
+def test_what_leaves_nothing_is_logged_at_the_start_and_the_rest_later(tmp_path, caplog):
     (tmp_path / "no_versions").mkdir()
     with caplog.at_level(logging.WARNING), pytest.raises(StartError):
-        scan(tmp_path, warn=False)
+        scan(tmp_path)
     assert "no_versions is passed over" in caplog.text
     caplog.clear()
     (tmp_path / "good" / "1").mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
-        scan(tmp_path, warn=False)
+        scan(tmp_path)
     assert not caplog.text

@@ -52,6 +52,10 @@ def test_environment_is_read_and_arguments_win(monkeypatch):
         ("MAX_BODY_BYTES", "lots"),
         ("LOG_LEVEL", "chatty"),
         ("QUEUE_SIZE", "-1"),
+        ("VERSIONS", "latest:0"),
+        ("VERSIONS", "newest"),
+        ("WATCH_SECONDS", "-1"),
+        ("WARMUP_ROWS", "many"),
     ],
 )
 def test_a_bad_value_is_named_in_one_line(monkeypatch, name, value):
@@ -68,6 +72,11 @@ def test_a_bad_value_is_named_in_one_line(monkeypatch, name, value):
 def test_an_unknown_argument_is_refused():
     with pytest.raises(SettingsError, match="prot"):
         Settings(prot=8000)
+
+
+@pytest.mark.parametrize(("policy", "most"), [("all", None), ("latest:1", 1), ("latest:12", 12)])
+def test_how_many_versions_are_loaded(policy, most):
+    assert Settings(versions=policy).most_versions == most
 
 
 @pytest.mark.parametrize("value", ["gpu", "cuda:", "cuda:1234", "cpu\n"])

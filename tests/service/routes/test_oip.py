@@ -21,7 +21,7 @@ def test_server_metadata_with_and_without_slash(client):
         response = client.get(path)
         assert response.status_code == 200
         assert response.json()["name"] == "mcdrop"
-        assert response.json()["extensions"] == []
+        assert response.json()["extensions"] == ["model_repository"]
 
 
 def test_health(client):
