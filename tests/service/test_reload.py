@@ -131,8 +131,8 @@ def test_a_new_version_takes_over_between_two_requests(serving, models, reposito
         assert set(seen) == {1}
         assert reload(live)["loaded"] == [{"model": "shapes", "version": 2}]
         here = len(seen)
-        until(lambda: len(seen) > here + 6)
-        assert set(seen[here + 3 :]) == {2}  # three callers had begun before
+        until(lambda: len(seen) > here + 12)
+        assert seen[here:].count(1) <= 3  # three callers had begun before
         assert live.client.post("/v1/models/shapes/versions/1/predict", json=BODY).is_success
 
 
