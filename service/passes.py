@@ -139,7 +139,8 @@ class Pass:
             log.error("model %s/%d %s: %s", folder.name, folder.number, said, reason)
 
     def _leave_out(self, known: Version | None, folder: Folder) -> None:
-        if known is not None and known.state == "unloaded":
+        woken = known is not None and known.held and self.purpose.wake
+        if known is not None and known.state == "unloaded" and not woken:
             return
         if self.registry.put(Version(folder, "unloaded", NOT_WANTED), instead_of=known) and (
             known is not None and known.loaded is not None

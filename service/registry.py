@@ -120,7 +120,9 @@ class Registry:
         """
         version = self.find(name, number)
         if version.loaded is None:
-            said = f"{version.state}: {version.reason}" if version.reason else version.state
+            said: str = version.state
+            if version.reason not in {None, said}:
+                said += f": {version.reason}"
             raise NotReadyError(f"model {name!r} version {version.number} is {said}")
         return version.loaded
 

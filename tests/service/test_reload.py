@@ -318,6 +318,18 @@ def test_only_so_many_versions_are_loaded_and_a_broken_one_does_not_count(
         assert states(live) == {3: "unavailable", 2: "ready", 1: "unloaded"}
 
 
+def test_an_older_version_steps_in_also_after_an_unload_and_a_load(serving, models, repository):
+    shutil.copytree(repository / "shapes" / "2", models / "shapes" / "2")
+    with serving(models, versions="latest:1") as live:
+        assert states(live) == {2: "ready", 1: "unloaded"}
+        for verb in ("unload", "load"):
+            assert live.client.post(f"/v2/repository/models/shapes/{verb}").status_code == 200
+        assert states(live) == {2: "ready", 1: "unloaded"}
+        shutil.rmtree(models / "shapes" / "2")
+        reload(live)
+        assert states(live) == {1: "ready"}
+
+
 def test_reading_beside_predictions_disturbs_neither(serving, models, repository, answers):
     meter = {1: [expected(repository / "meter" / "1", METER_ROWS)]}
     others = ("pair", "tags", "brain")
