@@ -155,8 +155,7 @@ class _Sender:
                 return
             stream = self._stream
             for due in arrivals(stream.rate, stream.seconds, stream.seed, evenly=stream.evenly):
-                # also when late: answers must be read between sends
-                await asyncio.sleep(max(begin + due - time.monotonic(), 0.0))
+                await _until(begin + due)
                 group.create_task(self._ask(begin + due))
 
     async def _client(self, end: float) -> None:
@@ -185,3 +184,10 @@ class _Sender:
             Outcome(stream.name, index, due, sent, time.monotonic(), status, head, body)
         )
         return status
+
+
+async def _until(due: float) -> None:
+    """Sleep until a time, never less: libuv's timers round to milliseconds, up or down."""
+    await asyncio.sleep(0)  # also when late: answers must be read between sends
+    while (left := due - time.monotonic()) > 0:
+        await asyncio.sleep(max(left, 0.001))

@@ -43,16 +43,21 @@ class Known:
 
     async def serve(self, reader, writer) -> None:
         self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
-                body = await reader.readexactly(length)
-                self.seen += 1
-                await self._stalled.wait()
-                if not await self._answer(head.split(" ")[1], body, writer):
-                    break
-        writer.close()
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+
+    async def _one(self, reader, writer) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+        body = await reader.readexactly(length)
+        self.seen += 1
+        await self._stalled.wait()
+        return await self._answer(head.split(" ")[1], body, writer)
 
     async def _answer(self, path, body, writer) -> bool:
         what, _, value = path[1:].partition("/")
@@ -440,7 +445,7 @@ def test_a_real_server_is_loaded_checked_weighed_and_stopped(
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(RuntimeError, match="did not become ready(.|\n)*holds no"),
+        pytest.raises(RuntimeError, match=r"did not become ready(.|\n)*holds no"),
         servers.mcdrop_server(tmp_path),
     ):
         pass
