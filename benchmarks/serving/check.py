@@ -18,7 +18,8 @@ from benchmarks.serving.load import Outcome
 from benchmarks.serving.questions import Question
 
 BOUND = 1e-5  # on the mean: absolute, or relative to what is larger than 1
-_REFERENCE = 4000  # samples for the truth that another server's answers are held against
+_REFERENCE = 2000  # samples for the truth that another server's answers are held against
+_TOGETHER = 32  # rows in a call of the library
 Mean = NDArray[np.float64]
 
 
@@ -45,7 +46,7 @@ class Library:
         if key not in self._means:
             predictor = self.predictor(question.model, version)
             prediction = predictor.predict(
-                _tensor(question.row),
+                _tensor([question.row]),
                 samples=samples or question.samples,
                 seed=question.seed,
                 tolerance=None if samples else question.tolerance,
@@ -53,6 +54,36 @@ class Library:
             self._asked.append(question)
             self._means[key] = prediction.mean[0].double().numpy()
         return self._means[key]
+
+    def prepare(self, questions: Iterable[Question], version: int = 1) -> None:
+        """Have the means of many questions at hand; those with the same options cost less together.
+
+        A row's answer is the same in any batch, and the server's batches are others than these.
+        """
+        alike: dict[tuple[object, ...], list[Question]] = {}
+        for question in questions:
+            if (id(question), version, None) not in self._means:
+                options = question.model, question.samples, question.seed, question.tolerance
+                alike.setdefault(options, []).append(question)
+        for (model, *_), group in alike.items():
+            for begin in range(0, len(group), _TOGETHER):
+                self._predict(
+                    self.predictor(str(model), version), version, group[begin:][:_TOGETHER]
+                )
+
+    def _predict(
+        self, predictor: mcdrop.MCDropout, version: int, group: Sequence[Question]
+    ) -> None:
+        first = group[0]
+        prediction = predictor.predict(
+            _tensor(question.row for question in group),
+            samples=first.samples,
+            seed=first.seed,
+            tolerance=first.tolerance,
+        )
+        self._asked += group
+        for question, mean in zip(group, prediction.mean.double().numpy(), strict=True):
+            self._means[id(question), version, None] = mean
 
     def predictor(self, model: str, version: int = 1) -> mcdrop.MCDropout:
         """An artifact, loaded once."""
@@ -72,12 +103,13 @@ def wrong(
         questions: of that stream.
         library: with the artifacts that were served.
     """
+    answered = [outcome for outcome in outcomes if outcome.status == 200]
+    library.prepare(questions[number] for number in sorted({o.number for o in answered}))
     found = []
-    for outcome in outcomes:
-        if outcome.status == 200:
-            reason = _reason(outcome.body, questions[outcome.number], library)
-            if reason:
-                found.append(Wrong(outcome, reason))
+    for outcome in answered:
+        reason = _reason(outcome.body, questions[outcome.number], library)
+        if reason:
+            found.append(Wrong(outcome, reason))
     return found
 
 
@@ -117,22 +149,14 @@ def deviation(
     About 1 (root mean square) if it samples the same model independently. Outputs that hardly vary
     between samples are left out.
     """
-    truths: dict[int, tuple[Mean, Mean]] = {}
+    answered = [outcome for outcome in outcomes if outcome.status == 200]
+    truths = _truths({outcome.number for outcome in answered}, questions, library)
     scores: list[Mean] = []
-    for outcome in outcomes:
-        if outcome.status != 200:
-            continue
-        question = questions[outcome.number]
-        if outcome.number not in truths:
-            prediction = library.predictor(question.model).predict(
-                _tensor(question.row), samples=_REFERENCE
-            )
-            mean, variance = prediction.mean[0].double(), prediction.variance[0].double()
-            truths[outcome.number] = mean.numpy(), variance.numpy()
-        mean_, variance_ = truths[outcome.number]
+    for outcome in answered:
+        mean, variance = truths[outcome.number]
         found = np.array(json.loads(outcome.body)["outputs"]["mean"][0], float)
-        varies = variance_ > 1e-4
-        scores.append((found - mean_)[varies] ** 2 / (variance_[varies] / samples))
+        varies = variance > 1e-4
+        scores.append((found - mean)[varies] ** 2 / (variance[varies] / samples))
     if not scores:
         return {"answers": 0, "rms_standard_errors": None}
     together = np.concatenate(scores)
@@ -140,13 +164,30 @@ def deviation(
     return {"answers": len(scores), "rms_standard_errors": rms}
 
 
+def _truths(
+    numbers: Iterable[int], questions: Sequence[Question], library: Library
+) -> dict[int, tuple[Mean, Mean]]:
+    """Mean and variance of samples of each question, by its number."""
+    found: dict[int, tuple[Mean, Mean]] = {}
+    ordered = sorted(numbers)
+    for begin in range(0, len(ordered), _TOGETHER):
+        part = ordered[begin : begin + _TOGETHER]
+        predictor = library.predictor(questions[part[0]].model)
+        rows = _tensor(questions[number].row for number in part)
+        prediction = predictor.predict(rows, samples=_REFERENCE)
+        means, variances = prediction.mean.double().numpy(), prediction.variance.double().numpy()
+        found |= dict(zip(part, zip(means, variances, strict=True), strict=True))
+    return found
+
+
 def closest(questions: Sequence[Question], library: Library) -> float:
     """The smallest difference between the means of two rows: a swapped answer is off by as much."""
+    library.prepare(questions)
     means = np.stack([library.mean(question) for question in questions])
     apart = np.abs(means[:, None] - means[None]).max(-1)
     np.fill_diagonal(apart, np.inf)
     return float(apart.min())
 
 
-def _tensor(row: Any) -> torch.Tensor:
-    return torch.tensor([row], dtype=torch.float32)
+def _tensor(rows: Iterable[Any]) -> torch.Tensor:
+    return torch.tensor(list(rows), dtype=torch.float32)
