@@ -11,7 +11,7 @@ PEERED := $(PEERS)/.installed
 MODELS ?= models
 DEMO   := $(MODELS)/digits/1/model.json $(MODELS)/diabetes/1/model.json
 
-.PHONY: help setup models serve test lint check bench uci docs docker-test clean
+.PHONY: help setup models serve test lint check bench bench-serving uci docs docker-test clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ check: lint test docs ## Everything that must be green before a commit lands
 bench: $(PEERED) ## Measure against the naive loop and the peers, and write docs/benchmarks.md
 	$(PEERS)/bin/python -m benchmarks
 	$(PEERS)/bin/python -m benchmarks.report
+
+bench-serving: models $(PEERED) ## Load the server, beside LitServe, and write docs/serving-benchmarks.md (an hour, idle machine)
+	$(BIN)/python -m benchmarks.serving --models $(MODELS) --peers $(PEERS)/bin/python; status=$$?; \
+	$(BIN)/python -m benchmarks.serving.document; exit $$status
 
 # An environment of their own: what the peers bring is no business of the project's
 $(PEERED): pyproject.toml constraints.txt benchmarks/peers.txt

@@ -125,7 +125,7 @@ def _measured(options: argparse.Namespace) -> Iterator[Record]:
             yield {"kind": "sampling", **found}
 
 
-def _choices(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+def choices(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     """A reader of comma-separated names, each of which must be known; in the order of the known."""
 
     def read(text: str) -> tuple[str, ...]:
@@ -142,8 +142,8 @@ def _choices(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", type=_choices(PARTS), default=PARTS, help=", ".join(PARTS))
-    parser.add_argument("--workloads", type=_choices(ALL), default=tuple(ALL), help=", ".join(ALL))
+    parser.add_argument("--only", type=choices(PARTS), default=PARTS, help=", ".join(PARTS))
+    parser.add_argument("--workloads", type=choices(ALL), default=tuple(ALL), help=", ".join(ALL))
     parser.add_argument("--rounds", type=int, default=9, help="how often each side is timed")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", type=Path, help="by default benchmarks/results/<device>.jsonl")
