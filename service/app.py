@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from service.bodies import BodyLimit
+from service.compression import Compress, Decompress
 from service.errors import install_handlers
 from service.heads import HeadAsGet
 from service.inference import Runtime
@@ -67,7 +68,9 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
     )
+    app.add_middleware(Decompress, limit=settings.max_body_bytes)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Compress)
     app.add_middleware(AnswerCancelled)
     app.add_middleware(HeadAsGet)
     install_handlers(app)

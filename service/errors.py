@@ -4,10 +4,11 @@ McdropError
 ├── SettingsError               a setting is not acceptable
 ├── StartError                  the server cannot start
 └── RequestError                a request is answered with an error; `status` says which
-    ├── MalformedBodyError          400, the body is not JSON
+    ├── MalformedBodyError          400, the body is not what it claims to be
     ├── NotFoundError               404, no such model or version
+    ├── NotAcceptableError          406, no answer of the kind that the caller accepts
     ├── BodyTooLargeError           413
-    ├── EncodingError               415, compressed or binary bodies
+    ├── EncodingError               415, a compression that is not offered
     ├── InvalidRequestError         422, the request does not fit the model (400 under /v2)
     ├── QueueFullError              429, with Retry-After
     └── NotReadyError               503, loading or stopping, with Retry-After
@@ -56,13 +57,19 @@ class RequestError(McdropError):
 
 
 class MalformedBodyError(RequestError):
-    """The body is not JSON."""
+    """The body is not what it claims to be: JSON, an array, compressed data."""
 
 
 class NotFoundError(RequestError):
     """No model or version of this name."""
 
     status = 404
+
+
+class NotAcceptableError(RequestError):
+    """The server has no answer of a kind that the caller accepts."""
+
+    status = 406
 
 
 class BodyTooLargeError(RequestError):
@@ -76,6 +83,7 @@ class EncodingError(RequestError):
     """The body is encoded in a way that the server does not read."""
 
     status = 415
+    headers: ClassVar[Mapping[str, str]] = {"accept-encoding": "gzip, deflate"}
 
 
 class InvalidRequestError(RequestError):
