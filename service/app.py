@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from service.bodies import BodyLimit
 from service.compression import Compress, Decompress
 from service.errors import install_handlers
+from service.grpc.endpoint import serving
 from service.heads import HeadAsGet
 from service.inference import Runtime
 from service.openapi import DESCRIPTION, TAGS
@@ -30,7 +31,8 @@ def create_app(settings: Settings) -> FastAPI:
     Until they are, `/health/live` answers 200 and `/health/ready` 503.
 
     Raises (when the application starts):
-        StartError: the models folder holds no model, or there is no such device.
+        StartError: the models folder holds no model, there is no such device, or gRPC cannot be
+            served.
 
     Example:
         >>> app = create_app(Settings(models="models"))
@@ -51,7 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
             registry.load(scheduler, memory_budget=settings.memory_budget)
         )
         try:
-            yield
+            async with serving(app.state.runtime) as app.state.grpc:
+                yield
         finally:
             loading.cancel()
             with contextlib.suppress(asyncio.CancelledError):

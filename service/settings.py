@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     Attributes:
         host: address to listen on.
         port: TCP port; 0 lets the system choose one, which the log then says.
+        grpc_port: TCP port for gRPC, 0 as for `port`; none by default, and no gRPC.
         models: the model repository, `<name>/<version>/` folders.
         device: `auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads for a prediction; torch's own choice by default.
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
     models: Path = Path("models")
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
     threads: int | None = Field(default=None, ge=1, le=4096)
