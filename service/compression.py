@@ -43,12 +43,13 @@ class Decompress:
             message = await anext(inflated, None)
             return await receive() if message is None else message  # None: the body has been read
 
-        kept = [
+        # in place: middleware further out reads what routing puts into the scope
+        scope["headers"] = [
             (name, value)
             for name, value in scope["headers"]
             if name not in {b"content-encoding", b"content-length"}
         ]
-        await self._app({**scope, "headers": kept}, decompress, send)
+        await self._app(scope, decompress, send)
 
 
 class Compress:

@@ -37,7 +37,7 @@ def read_npy(body: bytes) -> Array:
         array([[1, 0],
                [0, 1]], dtype=int8)
     """
-    if len(body) < 8 or body[:6] != _MAGIC or body[6] not in _LENGTHS:
+    if len(body) < 8 or body[:6] != _MAGIC or body[6] not in _LENGTHS or body[7] != 0:
         raise MalformedBodyError("the body is no .npy file, such as numpy.save writes")
     begin = 8 + _LENGTHS[body[6]]
     end = begin + int.from_bytes(body[8:begin], "little")
@@ -66,7 +66,7 @@ def write_npy(array: Array) -> bytes:
 
 def _read_header(text: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
     try:
-        header = ast.literal_eval(text.decode("latin-1").strip())
+        header = ast.literal_eval(text.decode("latin-1"))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that it raises
         header = None
     match header:
