@@ -41,6 +41,14 @@ class Prediction:
         """The prediction of some rows."""
         return type(self)(**{name: value[index] for name, value in self.fields().items()})
 
+    def part(self, first: int, last: int) -> Self:
+        """The prediction of rows `first` to `last - 1`, without a copy."""
+        return type(self)(**{name: value[first:last] for name, value in self.fields().items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        """The prediction on a device."""
+        return type(self)(**{name: value.to(device) for name, value in self.fields().items()})
+
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}={list(value.shape)}" for name, value in self.fields().items())
         return f"{type(self).__name__}({shapes})"

@@ -28,7 +28,7 @@ from mcdrop.engine import (
     check_precision,
 )
 from mcdrop.errors import InputError
-from mcdrop.estimate import estimator
+from mcdrop.estimate import estimator, ragged_estimator
 from mcdrop.evaluation.document import Evaluation
 from mcdrop.exact import CLOSED_FORM, switched_off
 from mcdrop.extras import write_extras
@@ -39,6 +39,7 @@ from mcdrop.program.device import resolve_device
 from mcdrop.program.manifest import Defaults
 from mcdrop.program.schema import Inputs, LookupErrors, checked
 from mcdrop.recalibrate import recalibrated
+from mcdrop.residents import Residency
 from mcdrop.sampling import BLOCK, Masks, Sampling
 from mcdrop.summary import Progress, Summary, first_look, partials, summarised
 from mcdrop.tasks import AnyTask, Task, resolve
@@ -341,6 +342,27 @@ class MCDropout:
         assert isinstance(plain, EagerEngine)
         with torch.no_grad(), LookupErrors():
             return plain.deterministic(inputs)[0]
+
+    def residency(self) -> Residency:
+        """Rows of many callers, sampled together and each as far as it needs: what servers do.
+
+        Raises:
+            InputError: the model is run eagerly, or has an analytic head.
+        """
+        source = self._opened.source
+        if not isinstance(source, Planner) or self._opened.analytic:
+            raise InputError("rows of many callers take a program, and no analytic head")
+        block = BLOCK if self.sampling == "balanced" else 1
+        temperature = 1.0 if self._calibration is None else self._calibration.temperature
+        defaults = _DEFAULTS if self.manifest is None else self.manifest.defaults
+        return Residency(
+            source,
+            self.inputs,
+            lambda: ragged_estimator(self.task, block, temperature=temperature),
+            self._calibrated,
+            defaults.seed,
+            first_look=self._first_look,
+        )
 
     def save(
         self,

@@ -11,16 +11,19 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
+from service.access import Access
 from service.bodies import BodyLimit
 from service.compression import Compress, Decompress
+from service.devices import resolve_devices
 from service.errors import install_handlers
+from service.gate import Gate
 from service.grpc.endpoint import serving
 from service.heads import HeadAsGet
 from service.inference import Runtime
-from service.openapi import DESCRIPTION, TAGS
+from service.openapi import DESCRIPTION, TAGS, document_keys
 from service.registry import Registry, scan
 from service.routes import routers
-from service.scheduler import Scheduler, resolve_device
+from service.scheduler import Scheduler
 from service.settings import Settings
 from service.stopping import AnswerCancelled
 
@@ -33,27 +36,31 @@ def create_app(settings: Settings) -> FastAPI:
     Raises (when the application starts):
         StartError: the models folder holds no model, there is no such device, or gRPC cannot be
             served.
+        SettingsError: the keys file is not sound.
 
     Example:
         >>> app = create_app(Settings(models="models"))
         >>> app.title
         'mcdrop'
     """
+    access = Access(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry = Registry(scan(settings.models))
         scheduler = Scheduler(
-            resolve_device(settings.device),
+            resolve_devices(settings.device),
             capacity=settings.queue_size,
+            step_rows=settings.step_rows,
             threads=settings.threads,
         )
         app.state.runtime = Runtime(settings, registry, scheduler)
         loading = asyncio.create_task(
             registry.load(scheduler, memory_budget=settings.memory_budget)
         )
+        app.state.access = access
         try:
-            async with serving(app.state.runtime) as app.state.grpc:
+            async with access.running(), serving(app.state.runtime, access) as app.state.grpc:
                 yield
         finally:
             loading.cancel()
@@ -73,12 +80,16 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(Decompress, limit=settings.max_body_bytes)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Gate, access=access, metrics=settings.metrics_key_required)
     app.add_middleware(Compress)
     app.add_middleware(AnswerCancelled)
     app.add_middleware(HeadAsGet)
     install_handlers(app)
     for router in routers:
         app.include_router(router)
+
+    if settings.api_keys is not None:
+        document_keys(app, metrics=settings.metrics_key_required)
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

@@ -1,17 +1,21 @@
 """What can go wrong in the service, and how it is said over HTTP.
 
 McdropError
-├── SettingsError               a setting is not acceptable
+├── SettingsError               a setting, or a file that one names, is not acceptable
 ├── StartError                  the server cannot start
 └── RequestError                a request is answered with an error; `status` says which
     ├── MalformedBodyError          400, the body is not what it claims to be
+    ├── UnauthorizedError           401, no API key or an unknown one
+    ├── ForbiddenError              403, the key's scope is not enough, or management is off
     ├── NotFoundError               404, no such model or version
     ├── NotAcceptableError          406, no answer of the kind that the caller accepts
     ├── BodyTooLargeError           413
     ├── EncodingError               415, a compression that is not offered
     ├── InvalidRequestError         422, the request does not fit the model (400 under /v2)
     ├── QueueFullError              429, with Retry-After
-    └── NotReadyError               503, loading or stopping, with Retry-After
+    ├── RateLimitedError            429, with Retry-After
+    ├── NotReadyError               503, loading or stopping, with Retry-After
+    └── DeadlineError               503, the deadline passed before there was an answer
 
 Native paths answer with problem+json (RFC 9457), paths under /v2 with `{"error": text}`.
 """
@@ -20,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict
 
 import orjson
@@ -35,7 +40,7 @@ CLIENT_GONE = 499  # never sent: there is nobody left to read it
 
 
 class SettingsError(McdropError, ValueError):
-    """A setting is not acceptable; the message names it."""
+    """A setting, or a file that one names, is not acceptable; the message names it."""
 
 
 class StartError(McdropError):
@@ -53,11 +58,24 @@ class RequestError(McdropError):
     """A request that gets an error; the message is for the caller to read."""
 
     status: ClassVar[int] = 400
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class MalformedBodyError(RequestError):
     """The body is not what it claims to be: JSON, an array, compressed data."""
+
+
+class UnauthorizedError(RequestError):
+    """There is no API key, or it is not known."""
+
+    status = 401
+    headers: Mapping[str, str] = {"www-authenticate": "Bearer"}
+
+
+class ForbiddenError(RequestError):
+    """The API key's scope is not enough, or nobody may do this."""
+
+    status = 403
 
 
 class NotFoundError(RequestError):
@@ -76,14 +94,14 @@ class BodyTooLargeError(RequestError):
     """The body is larger than the server takes; the rest of it is not read."""
 
     status = 413
-    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+    headers = MappingProxyType({"connection": "close"})
 
 
 class EncodingError(RequestError):
     """The body is encoded in a way that the server does not read."""
 
     status = 415
-    headers: ClassVar[Mapping[str, str]] = {"accept-encoding": "gzip, deflate"}
+    headers = MappingProxyType({"accept-encoding": "gzip, deflate"})
 
 
 class InvalidRequestError(RequestError):
@@ -116,17 +134,38 @@ class InvalidRequestError(RequestError):
 
 
 class QueueFullError(RequestError):
-    """More requests are waiting than the server keeps."""
+    """More requests are waiting than the server keeps; `seconds` may be enough to wait."""
 
     status = 429
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+    def __init__(self, message: str, *, seconds: int = 1) -> None:
+        super().__init__(message)
+        self.headers = {"retry-after": str(seconds)}
+
+
+class RateLimitedError(RequestError):
+    """The caller has asked too often lately; `retry_after` says for how many seconds to wait."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.headers = {"retry-after": str(retry_after)}
 
 
 class NotReadyError(RequestError):
     """The model or the server is not ready to predict."""
 
     status = 503
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+    headers = MappingProxyType({"retry-after": "1"})
+
+
+class DeadlineError(RequestError):
+    """The caller's deadline passed before there was anything to answer with."""
+
+    status = 503
+    headers = MappingProxyType({"retry-after": "1"})
 
 
 def _describe_input(value: object) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,10 +16,13 @@ from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from mcdrop.calibration import Abstention, Calibration
+from mcdrop.prediction import Prediction
 from mcdrop.predictor import MOST_SAMPLES
+from service.ask import Ask, Timed
 from service.errors import InvalidRequestError
-from service.registry import Loaded, Registry
-from service.scheduler import Scheduler, Timed
+from service.loaded import Loaded
+from service.registry import Registry
+from service.scheduler import Scheduler
 from service.settings import Settings
 from service.tensors import from_nested
 
@@ -45,7 +48,18 @@ def runtime(request: Request) -> Runtime:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """A checked question: tensors by input name, on the CPU."""
+    """A checked question: tensors by input name, on the CPU.
+
+    Attributes:
+        inputs: `[B, ...]`.
+        samples: of each row, at most.
+        seed: of the masks.
+        interval: level of the interval that is wanted.
+        sets: level of the conformal sets that are wanted.
+        abstain_above: uncertainty above which no answer is to be given.
+        tolerance: standard error at which a row is done.
+        deadline: on the monotonic clock; when it passes, what there is is the answer.
+    """
 
     inputs: dict[str, Tensor]
     samples: int
@@ -54,6 +68,7 @@ class Query:
     sets: float | None = None
     abstain_above: float | None = None
     tolerance: float | None = None
+    deadline: float | None = None
 
 
 def check_inputs(loaded: Loaded, names: list[str]) -> None:
@@ -99,6 +114,7 @@ def make_query(
     sets: float | None = None,
     abstain_above: float | None = None,
     tolerance: float | None = None,
+    deadline_ms: float | None = None,
 ) -> Query:
     """Fill in the model's defaults and hold the question against the server's limits.
 
@@ -126,7 +142,8 @@ def make_query(
             "ask for fewer, or raise MCDROP_MAX_SAMPLES"
         )
     seed = defaults.seed if seed is None else seed
-    return Query(inputs, samples, seed, interval, sets, abstain_above, tolerance)
+    deadline = None if deadline_ms is None else time.monotonic() + deadline_ms / 1e3
+    return Query(inputs, samples, seed, interval, sets, abstain_above, tolerance, deadline)
 
 
 async def infer(
@@ -151,26 +168,60 @@ async def predicted(run: Runtime, loaded: Loaded, query: Query) -> Timed[dict[st
 
     Raises:
         QueueFullError: too many requests are waiting.
+        DeadlineError: the deadline passed before every row had a sample.
         InputError: the library refused the input.
     """
-    return await answered(run, partial(_compute, loaded, query))
+    return await run.scheduler.ask(_ask(loaded, query))
 
 
-async def answered(run: Runtime, compute: Callable[[Event], T]) -> Timed[T]:
-    """Queue work and wait for it; cancelling the wait frees the queue and the device.
+async def streamed(
+    run: Runtime, loaded: Loaded, query: Query
+) -> AsyncIterator[Timed[dict[str, Array]]]:
+    """What `predicted` would say after each block of samples, and at last what it says.
 
-    Args:
-        run: with the queue.
-        compute: called on the device's thread, with an event that is set when nobody waits.
+    Where the answers are taken more slowly than they come, some in between are left out. Closing
+    the iterator frees the rows.
 
     Raises:
         QueueFullError: too many requests are waiting.
+        InputError: the library refused the input.
     """
-    abandoned = Event()
+    news = asyncio.Event()
+    latest: list[Timed[dict[str, Array]]] = []
+
+    def tell(timed: Timed[dict[str, Array]]) -> None:
+        latest[:] = [timed]
+        news.set()
+
+    ask = _ask(loaded, query, tell)
+    answer = asyncio.ensure_future(run.scheduler.ask(ask))
+    answer.add_done_callback(lambda _: news.set())
     try:
-        return await run.scheduler.run(partial(compute, abandoned))
+        while not answer.done():
+            await news.wait()
+            news.clear()
+            if latest and not answer.done():
+                yield latest.pop()
+        yield answer.result()
     finally:
-        abandoned.set()
+        answer.cancel()
+
+
+def _ask(
+    loaded: Loaded,
+    query: Query,
+    partial_answer: Callable[[Timed[dict[str, Array]]], None] | None = None,
+) -> Ask[dict[str, Array]]:
+    return Ask(
+        loaded,
+        query.inputs,
+        query.samples,
+        query.seed,
+        partial(_render, loaded, query),
+        tolerance=query.tolerance,
+        deadline=query.deadline,
+        partial=partial_answer,
+    )
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -197,18 +248,9 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _compute(loaded: Loaded, query: Query, abandoned: Event) -> dict[str, Array]:
-    def check(done: int, total: int) -> None:  # noqa: ARG001 - called after each chunk
-        if abandoned.is_set():
-            raise ClientDisconnect
-
-    predictor = loaded.predictor
-    inputs = {name: tensor.to(predictor.device) for name, tensor in query.inputs.items()}
-    x = inputs if len(inputs) > 1 else next(iter(inputs.values()))
-    prediction = predictor.predict(
-        x, samples=query.samples, seed=query.seed, tolerance=query.tolerance, progress=check
-    )
+def _render(loaded: Loaded, query: Query, prediction: Prediction) -> dict[str, Array]:
     fields = prediction.fields()
+    predictor = loaded.predictor
     calibration = predictor.calibration or Calibration(predictor.task)
     if query.interval is not None:
         fields["lower"], fields["upper"] = calibration.interval(prediction, query.interval)
@@ -217,5 +259,4 @@ def _compute(loaded: Loaded, query: Query, abandoned: Event) -> dict[str, Array]
     if query.abstain_above is not None:
         policy = Abstention(query.abstain_above, math.nan)
         fields["abstain"] = policy(calibration.uncertainty(prediction))
-    # the copy to the host waits for the device, so that the time measured is the whole of it
-    return {name: np.ascontiguousarray(field.cpu().numpy()) for name, field in fields.items()}
+    return {name: np.ascontiguousarray(field.numpy()) for name, field in fields.items()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import BaseModel
 
+from service.gate import scope_of
 from service.protocol import ErrorMessage
 from service.schemas import Problem
 
@@ -35,16 +37,24 @@ TAGS: list[dict[str, Any]] = [
 
 _PROBLEMS = {
     400: "The body is not what it claims to be: JSON, an array, compressed data.",
+    401: "There is no API key, or it is not known.",
+    403: "The scope of the API key is not enough.",
     404: "No such model or version.",
     406: "There is no answer of a kind that `Accept` names.",
     413: "The body is larger than `MCDROP_MAX_BODY_BYTES`, as sent or decompressed.",
     415: "The body is compressed otherwise than once, by gzip or deflate.",
     422: "The request does not fit the model or the server's limits; `detail` says how.",
-    429: "Too many requests are waiting; try again after `Retry-After` seconds.",
+    429: "Too many requests are waiting, or came lately from this caller; try again after "
+    "`Retry-After` seconds.",
     503: "The model is loading or unavailable, or the server is stopping.",
 }
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key as a bearer token."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 
@@ -89,10 +99,35 @@ def protocol_errors() -> dict[int | str, dict[str, Any]]:
         "4XX": {
             "model": ErrorMessage,
             "description": "400: the request does not fit; 404: no such model; 413: the body is "
-            "too large; 429: too many requests are waiting.",
+            "too large; 429: too many requests are waiting, or came lately from this caller.",
         },
         503: {"model": ErrorMessage, "description": "Loading, unavailable, or stopping."},
     }
+
+
+def document_keys(app: FastAPI, *, metrics: bool) -> None:
+    """Say in the document of an application with API keys where one is needed, and how it is sent.
+
+    Args:
+        app: the application, its routes included or not yet.
+        metrics: whether a key is asked for at `/metrics`.
+    """
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+        for path, methods in document["paths"].items():
+            if scope_of(path, metrics=metrics) is None:
+                continue
+            for operation in methods.values():
+                operation["security"] = [{name: []} for name in _SCHEMES]
+                if "4XX" not in operation["responses"]:
+                    refusals = {str(status): _problem(status) for status in (401, 403)}
+                    operation["responses"] = refusals | operation["responses"]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way
 
 
 def inline(model: type[BaseModel]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from service.arrays import Array, from_array
 from service.errors import InvalidRequestError, NotAcceptableError
+from service.loaded import Loaded
 from service.npy import NPY, read_npy, write_npy
 from service.preferences import choose_media_type
-from service.registry import Loaded
 from service.schemas import PredictRequest
 
 _OFFERED = ("application/json", NPY)

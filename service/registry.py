@@ -6,15 +6,14 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import mcdrop
 from mcdrop.errors import ArtifactError
-from mcdrop.program.manifest import Manifest
 from service.errors import NotFoundError, NotReadyError, StartError
-from service.fields import FieldSpec, field_specs
+from service.fields import field_specs
+from service.loaded import Loaded
 from service.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -22,17 +21,6 @@ log = logging.getLogger(__name__)
 State = Literal["loading", "ready", "unavailable"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Loaded:
-    """A model that can predict, under the name and version of its folder."""
-
-    name: str
-    version: int
-    predictor: mcdrop.MCDropout
-    manifest: Manifest
-    fields: tuple[FieldSpec, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -174,11 +162,15 @@ class Registry:
 
 async def _load(version: Version, scheduler: Scheduler, memory_budget: int) -> None:
     label = f"{version.name}/{version.number}"
-    read = partial(
-        mcdrop.load, version.path, device=str(scheduler.device), memory_budget=memory_budget
-    )
+
+    def read() -> tuple[mcdrop.MCDropout, ...]:
+        return tuple(
+            mcdrop.load(version.path, device=device, memory_budget=memory_budget)
+            for device in scheduler.devices
+        )
+
     try:
-        predictor = (await scheduler.run(read, bounded=False)).value
+        predictors = (await scheduler.run(read)).value
     except ArtifactError as error:
         version.reason = _without_folder(str(error), version.path, label)
         version.state = "unavailable"
@@ -189,7 +181,7 @@ async def _load(version: Version, scheduler: Scheduler, memory_budget: int) -> N
         version.state = "unavailable"
         log.exception("model %s is unavailable", label)
         return
-    manifest = predictor.manifest
+    manifest = predictors[0].manifest
     assert manifest is not None
     if (manifest.name, manifest.version) != (version.name, version.number):
         log.warning(
@@ -197,10 +189,15 @@ async def _load(version: Version, scheduler: Scheduler, memory_budget: int) -> N
             label, manifest.name, manifest.version,
         )  # fmt: skip
     version.loaded = Loaded(
-        version.name, version.number, predictor, manifest, field_specs(manifest)
+        version.name,
+        version.number,
+        predictors,
+        tuple(predictor.residency() for predictor in predictors),
+        manifest,
+        field_specs(manifest),
     )
     version.state = "ready"
-    log.info("model %s is ready on %s", label, scheduler.device)
+    log.info("model %s is ready on %s", label, ", ".join(map(str, scheduler.devices)))
 
 
 def _without_folder(reason: str, path: Path, label: str) -> str:

@@ -1,142 +1,94 @@
-"""Who computes, and when: one thread that owns the device, and a bounded queue before it."""
+"""Who computes what, and when: a bounded queue, and a worker for each device behind it."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
-from threading import Condition, Thread
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
-from service.errors import NotReadyError, QueueFullError, StartError
+from service.ask import Ask, Timed
+from service.lane import StepObserver
+from service.worker import Worker
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def resolve_device(name: str) -> torch.device:
-    """Turn a setting (`auto`, `cpu`, `cuda`, `cuda:N`) into a device that this machine has.
-
-    Raises:
-        StartError: there is no such GPU here.
-    """
-    count = torch.cuda.device_count()
-    if name == "auto":
-        name = "cuda:0" if count else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise StartError(
-            f"MCDROP_DEVICE is {name}, but torch sees {count} GPUs here; set it to auto or cpu"
-        )
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
-
-
-@dataclass(frozen=True, slots=True)
-class Timed(Generic[T]):
-    """A job's result, with its seconds in the queue and on the device."""
-
-    value: T
-    queued: float
-    computed: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    work: Callable[[], Any]
-    future: Future[Timed[Any]]
-    submitted: float
-
-
 class Scheduler:
-    """Runs jobs one after another on a thread that owns the device.
+    """Continuous batching of (row, sample) work.
 
-    A job whose caller has gone leaves the queue at once and frees its place in it.
+    Rows enter after a pass through the trunk that they share with others, take the blocks of
+    samples that they still need together with whoever needs the same, and leave when their samples
+    are done or their tolerance is met. What an ask gets does not depend on its company.
+
+    Args:
+        devices: one worker for each; a model must have been loaded for all of them.
+        capacity: asks that may wait for each model, at each worker.
+        step_rows: most rows in a step.
+        threads: CPU threads of a worker; torch's own choice by default.
+        observer: told of steps.
     """
 
-    def __init__(self, device: torch.device, *, capacity: int, threads: int | None = None) -> None:
-        self.device = device
-        self._capacity = capacity
-        self._threads = threads
-        self._waiting: deque[_Job] = deque()
-        self._changed = Condition()
-        self._closing = False
-        # daemon: a forced stop must not hang on a prediction that is still running
-        self._thread = Thread(target=self._work, name=f"mcdrop-{device}", daemon=True)
-        self._thread.start()
+    def __init__(
+        self,
+        devices: Sequence[torch.device],
+        *,
+        capacity: int,
+        step_rows: int = 64,
+        threads: int | None = None,
+        observer: StepObserver | None = None,
+    ) -> None:
+        if threads is None and len(devices) > 1 and devices[0].type == "cpu":
+            threads = max(1, torch.get_num_threads() // len(devices))
+        self.devices = tuple(devices)
+        self._workers = [
+            Worker(
+                device,
+                index,
+                capacity=capacity,
+                step_rows=step_rows,
+                threads=threads,
+                observer=observer,
+            )
+            for index, device in enumerate(self.devices)
+        ]
 
     @property
     def accepting(self) -> bool:
-        """Whether jobs are taken: not closing, and the thread is alive."""
-        return self._thread.is_alive() and not self._closing
+        """Whether asks are taken: not closing, and every worker's thread is alive."""
+        return all(worker.accepting for worker in self._workers)
 
-    async def run(self, work: Callable[[], T], *, bounded: bool = True) -> Timed[T]:
-        """Run `work` on the device's thread and wait for it; cancelling the wait withdraws it.
+    async def ask(self, ask: Ask[T]) -> Timed[T]:
+        """Queue an ask and wait for its answer; cancelling the wait frees its rows.
+
+        Raises:
+            QueueFullError: as many as allowed are waiting for this model.
+            NotReadyError: the scheduler is closing.
+            DeadlineError: the deadline passed before every row had a sample.
+            InputError: the library refused the input.
+        """
+        self._submit(ask)
+        return await ask.future
+
+    def _submit(self, ask: Ask[Any]) -> None:
+        if len(self._workers) == 1:
+            self._workers[0].submit(ask)
+        else:
+            min(self._workers, key=Worker.load).submit(ask)
+
+    async def run(self, work: Callable[[], T], *, worker: int = 0) -> Timed[T]:
+        """Run a job on a device's thread, between steps; cancelling the wait withdraws it.
 
         Args:
             work: called without arguments, off the event loop.
-            bounded: whether it counts against the queue's size (loading a model does not).
+            worker: whose thread; they are numbered as the devices are.
 
         Raises:
-            QueueFullError: as many jobs as allowed are waiting.
             NotReadyError: the scheduler is closing.
         """
-        return await asyncio.wrap_future(self._submit(work, bounded=bounded))
+        return await asyncio.wrap_future(self._workers[worker].run(work))
 
     async def close(self) -> None:
-        """Take no more jobs, finish those that were taken, stop the thread."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
-
-    def _submit(self, work: Callable[[], T], *, bounded: bool) -> Future[Timed[T]]:
-        job = _Job(work, Future(), time.monotonic())
-        with self._changed:
-            if not self.accepting:
-                raise NotReadyError("the server is stopping and takes no more work")
-            if bounded and len(self._waiting) >= self._capacity:
-                raise QueueFullError(
-                    f"{self._capacity} requests are waiting already; try again in a moment"
-                )
-            self._waiting.append(job)
-            self._changed.notify()
-        job.future.add_done_callback(self._withdraw)
-        return job.future
-
-    def _withdraw(self, future: Future[Timed[Any]]) -> None:
-        if future.cancelled():
-            with self._changed:
-                self._waiting = deque(job for job in self._waiting if job.future is not future)
-
-    def _next(self) -> _Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
-            return self._waiting.popleft() if self._waiting else None
-
-    def _work(self) -> None:
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        while True:
-            job = self._next()
-            if job is None:
-                return
-            if job.future.set_running_or_notify_cancel():
-                _settle(job)
-            del job  # or its tensors would live on until the next one comes
-
-
-def _settle(job: _Job) -> None:
-    started = time.monotonic()
-    try:
-        value = job.work()
-    except BaseException as error:  # noqa: BLE001 - whatever a job raises is its caller's to handle
-        job.future.set_exception(error)
-    else:
-        done = time.monotonic()
-        job.future.set_result(Timed(value, started - job.submitted, done - started))
+        """Take no more, finish what was taken, stop the threads."""
+        await asyncio.gather(*(asyncio.to_thread(worker.close) for worker in self._workers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import logging.config
 import os
@@ -17,10 +18,11 @@ from typing import Any
 import uvicorn
 
 from service.app import create_app
+from service.devices import resolve_devices
 from service.errors import StartError
 from service.grpc.endpoint import Endpoint, require_grpc
+from service.keys import read_keys
 from service.registry import scan
-from service.scheduler import resolve_device
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,10 +41,13 @@ def serve(settings: Settings) -> None:
     Raises:
         StartError: the models folder holds no model, the device is not there, or the address is
             not to be had; its one line says which, and what to do.
+        SettingsError: the keys file is not sound.
     """
     logging.config.dictConfig(_log_config(settings.log_level))
     scan(settings.models, warn=False)  # the application does, when it starts
-    resolve_device(settings.device)
+    resolve_devices(settings.device)
+    if settings.api_keys is not None:
+        read_keys(settings.api_keys)  # likewise
     require_grpc(settings)
     if settings.grpc_port:  # the application opens it: too late to be told in one line
         _listen(settings.host, settings.grpc_port, "MCDROP_GRPC_PORT").close()
@@ -53,11 +58,19 @@ def serve(settings: Settings) -> None:
                 log_config=None,
                 server_header=False,
                 timeout_graceful_shutdown=settings.drain_seconds,
+                proxy_headers=settings.trusted_proxies is not None,
+                forwarded_allow_ips=settings.trusted_proxies,
             )
         )
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d (API documentation at /docs)", shown, port)
+        if settings.api_keys is None and not ipaddress.ip_address(host).is_loopback:
+            log.warning(
+                "whoever reaches %s may predict: name a file of API keys in MCDROP_API_KEYS, "
+                "and make a key with `mcdrop key NAME`",
+                shown,
+            )
         with _stop_on_signals(server):
             server.run(sockets=[listener])
     log.info("stopped")

@@ -1,19 +1,42 @@
-"""What an operator may set: environment variables with the prefix `MCDROP_`."""
+"""What an operator may set: options, environment variables with the prefix `MCDROP_`, a file."""
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
+import pydantic_settings
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    PrivateAttr,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from service.config import Entry, read_toml, write_toml
 from service.errors import SettingsError
+from service.keys import KEY
 
 PREFIX = "MCDROP_"
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+_DEVICE = re.compile(r"auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?))*")
+_FILE, _OPTION, _ENVIRONMENT = "file", "option", "environment"
 
 
 def _lower(value: object) -> object:
@@ -22,30 +45,34 @@ def _lower(value: object) -> object:
 
 def _check_device(name: str) -> str:
     if not _DEVICE.fullmatch(name):
-        raise ValueError("expected auto, cpu, cuda or cuda:N")
+        raise ValueError("expected auto, cpu, cuda or cuda:N, or several with commas between")
     return name
 
 
-class Settings(BaseSettings):
-    """Settings of the server; keyword arguments win over the environment.
+def _check_key_file(path: Path) -> Path:
+    if KEY.search(str(path)):
+        raise ValueError("expected the path of a file of keys, not a key")
+    return path
 
-    Attributes:
-        host: address to listen on.
-        port: TCP port; 0 lets the system choose one, which the log then says.
-        grpc_port: TCP port for gRPC, 0 as for `port`; none by default, and no gRPC.
-        models: the model repository, `<name>/<version>/` folders.
-        device: `auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads for a prediction; torch's own choice by default.
-        max_rows: most rows in one request.
-        max_samples: most Monte Carlo samples in one request.
-        max_body_bytes: largest request body, a number or e.g. `32MiB`.
-        queue_size: most requests waiting for the device; the next one gets 429.
-        memory_budget: bytes a prediction may use for its chunks, a number or e.g. `1GiB`.
-        drain_seconds: how long a stop waits for requests that have begun.
-        log_level: the least severe messages to log.
+
+def _check_proxies(names: str) -> str:
+    for name in names.split(","):
+        try:
+            ipaddress.ip_network("::/0" if name.strip() == "*" else name.strip())
+        except ValueError:
+            raise ValueError("expected addresses or networks between commas, or *") from None
+    return names
+
+
+class Settings(BaseSettings):
+    """Settings of the server; each field says what it is for, and `--print-config` lists them all.
+
+    Keyword arguments (the command line's options) win over the environment, the environment wins
+    over the TOML file that `config` names, and the file over the defaults.
 
     Raises:
-        SettingsError: a value is not acceptable; its one line names the variable.
+        SettingsError: a value is not acceptable, or the file cannot be read; its one line names
+            the variable, or the file and the key.
 
     Example:
         >>> Settings(port=8080, max_body_bytes="1MiB").max_body_bytes
@@ -56,30 +83,183 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
     )
 
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: int = Field(default=8000, ge=0, le=65535)
-    grpc_port: int | None = Field(default=None, ge=0, le=65535)
-    models: Path = Path("models")
-    device: Annotated[str, AfterValidator(_check_device)] = "auto"
-    threads: int | None = Field(default=None, ge=1, le=4096)
-    max_rows: int = Field(default=1024, ge=1)
-    max_samples: int = Field(default=10_000, ge=1)
-    max_body_bytes: ByteSize = Field(default=ByteSize(32 << 20), ge=1)
-    queue_size: int = Field(default=64, ge=1)
-    memory_budget: ByteSize = Field(default=ByteSize(1 << 30), ge=1)
-    drain_seconds: int = Field(default=30, ge=1)
+    config: Path | None = Field(default=None, description="TOML file with settings")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on")
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        description="TCP port; 0 lets the system choose one, which the log then says",
+    )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="TCP port for gRPC, 0 as for port; without one there is no gRPC",
+    )
+    models: Path = Field(
+        default=Path("models"), description="The model repository, <name>/<version>/ folders"
+    )
+    device: Annotated[str, AfterValidator(_check_device)] = Field(
+        default="auto",
+        description="auto (every GPU, or the CPU), cpu, cuda or cuda:N; several, with commas "
+        "between, serve side by side",
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="CPU threads of each device's worker; torch's own choice by default",
+    )
+    max_rows: int = Field(default=1024, ge=1, description="Most rows in one request")
+    max_samples: int = Field(
+        default=10_000, ge=1, description="Most Monte Carlo samples in one request"
+    )
+    max_body_bytes: ByteSize = Field(
+        default=ByteSize(32 << 20),
+        ge=1,
+        description="Largest request body, a number or e.g. 32MiB",
+    )
+    step_rows: int = Field(default=64, ge=1, description="Most rows that are sampled together")
+    queue_size: int = Field(
+        default=64,
+        ge=1,
+        description="Most requests waiting for a model; the next one gets 429",
+    )
+    memory_budget: ByteSize = Field(
+        default=ByteSize(1 << 30),
+        ge=1,
+        description="Bytes that a prediction may use for its chunks, a number or e.g. 1GiB",
+    )
+    drain_seconds: int = Field(
+        default=30, ge=1, description="How long a stop waits for requests that have begun"
+    )
+    api_keys: Annotated[Path, AfterValidator(_check_key_file)] | None = Field(
+        default=None,
+        description="File of API keys, made by `mcdrop key`; without one everybody may predict, "
+        "and management is off",
+    )
+    metrics_key_required: bool = Field(
+        default=False, description="Ask for a key at /metrics, too, where there are keys"
+    )
+    rate_limit: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Predictions a second for each key, or each address where there are no keys, "
+        "unless the key has a rate of its own; counts requests; without a limit by default",
+    )
+    rate_burst: int | None = Field(
+        default=None,
+        ge=1,
+        description="Predictions at once that rate_limit lets pass; those of a second by default",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_check_proxies)] | None = Field(
+        default=None,
+        description="Addresses or networks whose X-Forwarded-For is believed, between commas, or "
+        "*; behind any other proxy all callers share the proxy's address and its rate",
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
-        "info"
+        Field(default="info", description="The least severe messages to log")
     )
 
-    def __init__(self, **values: Any) -> None:
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, **options: Any) -> None:
         try:
-            super().__init__(**values)
+            environment = EnvSettingsSource(type(self))()
+        except pydantic_settings.SettingsError as error:  # JSON for a list, say
+            raise SettingsError(str(error)) from None
+        path = options.get("config") or environment.get("config")
+        file = _read(Path(path), type(self)) if path else {}
+        origins = dict.fromkeys(file, _FILE) | dict.fromkeys(environment, _ENVIRONMENT)
+        origins |= dict.fromkeys(options, _OPTION)
+        try:
+            super().__init__(**file | environment | options)
         except ValidationError as error:
-            raise SettingsError("; ".join(map(_describe, error.errors()))) from None
+            said = (_describe(type(self), item, origins, path) for item in error.errors())
+            raise SettingsError("; ".join(said)) from None
+        self._origins = origins
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The constructor has put the sources together, to know which value came from where."""
+        return (init_settings,)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        assert info.field_name is not None
+        kind = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("expected a value other than true or false")
+        return value
+
+    def origin(self, name: str) -> str:
+        """Where the value of a setting came from: `default`, `file`, `environment`, `option`."""
+        return self._origins.get(name, "default")
+
+    def to_toml(self) -> str:
+        """The settings in force as a file for `config`, secrets left out, with comments.
+
+        Example:
+            >>> 'host = "0.0.0.0"' in Settings(host="0.0.0.0").to_toml()
+            True
+        """
+        return write_toml(
+            Entry(
+                name,
+                getattr(self, name),
+                field.description or name,
+                PREFIX + name.upper(),
+                self.origin(name),
+                secret=_holds_secret(field.annotation),
+            )
+            for name, field in type(self).model_fields.items()
+            if name != "config"
+        )
 
 
-def _describe(error: ErrorDetails) -> str:
+def variables(settings: type[Settings] = Settings) -> tuple[str, ...]:
+    """Names of the environment variables."""
+    return tuple(PREFIX + name.upper() for name in settings.model_fields)
+
+
+def _read(path: Path, settings: type[Settings]) -> dict[str, Any]:
+    values = read_toml(path, "settings file")
+    known = [name for name in settings.model_fields if name != "config"]
+    for name in values:
+        if name not in known:  # its value is not repeated: it may be a secret
+            near = difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+            raise SettingsError(
+                f"settings file {str(path)!r}: there is no setting {name!r}; {hint}"
+            )
+    return values
+
+
+def _describe(
+    settings: type[Settings], error: ErrorDetails, origins: Mapping[str, str], path: object
+) -> str:
     name = ".".join(str(part) for part in error["loc"])
+    field = settings.model_fields.get(str(error["loc"][0])) if error["loc"] else None
     said = error["msg"].removeprefix("Value error, ")
-    return f"setting {name} ({PREFIX}{name.upper()}): {said}; got {error['input']!r}"
+    got = f"{error['input']!r:.200}"
+    if field is not None and not _holds_secret(field.annotation) and not KEY.search(got):
+        said += f"; got {got}"
+    if field is not None and origins.get(str(error["loc"][0])) == _FILE:
+        return f"settings file {str(path)!r}: {name}: {said}"
+    return f"setting {name} ({PREFIX}{name.upper()}): {said}"
+
+
+def _holds_secret(annotation: object) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes):
+        return True
+    return any(map(_holds_secret, get_args(annotation)))

@@ -18,6 +18,7 @@ from mcdrop.cli.demo import demo
 from mcdrop.cli.evaluate import evaluate
 from mcdrop.cli.export import export
 from mcdrop.cli.info import info
+from mcdrop.cli.key import key
 from mcdrop.cli.predict import predict
 from mcdrop.cli.serve import serve
 from mcdrop.errors import McdropError
@@ -123,7 +124,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(_options)
-for _command in (audit, export, info, calibrate, evaluate, predict, serve, demo):
+for _command in (audit, export, info, calibrate, evaluate, predict, serve, key, demo):
     app.command()(_command)
 
 

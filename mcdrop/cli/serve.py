@@ -1,4 +1,4 @@
-"""`mcdrop serve`: start the server. The only module of mcdrop that knows `service`."""
+"""`mcdrop serve`: start the server. With `mcdrop key` all of mcdrop that knows `service`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,29 @@ def serve(
         str | None,
         typer.Option(help="auto, cpu, cuda or cuda:N; auto unless MCDROP_DEVICE says."),
     ] = None,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, see mcdrop key; none unless MCDROP_API_KEYS says."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings file, TOML; none unless MCDROP_CONFIG says."),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the settings in force as TOML; do not start."),
+    ] = False,
 ) -> None:
     r"""Serve a folder of artifacts over HTTP until told to stop.
 
-    Options win over the environment, which also holds the server's other
-    settings (see service/settings.py). Stops cleanly on Ctrl-C and SIGTERM.
+    Options win over the environment, which wins over the settings file. Both
+    hold the server's other settings, too: --print-config lists them all, with
+    what each is for. Stops cleanly on Ctrl-C and SIGTERM.
 
     Examples:
       mcdrop serve
-      mcdrop serve --models /srv/models --host 0.0.0.0 --device cuda:0
+      mcdrop serve --models /srv/models --host 0.0.0.0 --api-keys keys.toml
+      mcdrop serve --print-config > server.toml; mcdrop serve --config server.toml
       mcdrop demo --request digits | curl -s --json @- \
           localhost:8000/v1/models/digits/predict
     """
@@ -45,5 +59,16 @@ def serve(
         raise McdropError(
             f"the server needs {error.name}, which is not installed: pip install 'mcdrop[service]'"
         ) from error
-    options = {"host": host, "port": port, "models": models, "device": device}
-    run(Settings(**{name: value for name, value in options.items() if value is not None}))
+    options = {
+        "host": host,
+        "port": port,
+        "models": models,
+        "device": device,
+        "api_keys": api_keys,
+        "config": config,
+    }
+    settings = Settings(**{name: value for name, value in options.items() if value is not None})
+    if print_config:
+        typer.echo(settings.to_toml(), nl=False)
+    else:
+        run(settings)

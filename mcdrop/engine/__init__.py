@@ -1,6 +1,7 @@
 """Engines: ways to compute samples, all with the same answer for the same seed."""
 
 from mcdrop.engine.batched import BatchedEngine
+from mcdrop.engine.cohort import Cohort, Prepared, Trunk
 from mcdrop.engine.eager import EagerEngine
 from mcdrop.engine.engine import Engine, Run, Sampler, Source
 from mcdrop.engine.footprint import Footprints
@@ -14,6 +15,7 @@ from mcdrop.engine.variance import require_variance
 
 __all__ = [
     "BatchedEngine",
+    "Cohort",
     "EagerEngine",
     "Engine",
     "EngineName",
@@ -23,11 +25,13 @@ __all__ = [
     "Plan",
     "Planner",
     "Precision",
+    "Prepared",
     "Run",
     "Sampler",
     "Source",
     "ThinnedEngine",
     "Trial",
+    "Trunk",
     "Way",
     "check_precision",
     "require_variance",

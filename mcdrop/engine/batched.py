@@ -28,7 +28,6 @@ class BatchedEngine:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._trunk = Executable(program.trunk, program.device)
         held = {name: program.weights[name] for name in program.tail.weights}
         # what the trunk leaves has no sample axis; its rank does not matter here
         held.update(dict.fromkeys(program.split.boundary, torch.empty(0)))
@@ -40,10 +39,11 @@ class BatchedEngine:
 
     def open(self, inputs: Mapping[str, Tensor], bank: MaskBank, rows: Sequence[int]) -> BatchedRun:
         """Run the trunk."""
-        program = self._program
-        weights = {name: program.weights[name] for name in program.trunk.weights}
-        boundary = self._trunk({**inputs, **weights})
-        return BatchedRun(self._chunk, boundary, bank, tuple(rows))
+        return self.resume(self._program.run_trunk(inputs), bank, rows)
+
+    def resume(self, boundary: Sequence[Any], bank: MaskBank, rows: Sequence[int]) -> BatchedRun:
+        """Take up what the trunk left."""
+        return BatchedRun(self._chunk, tuple(boundary), bank, tuple(rows))
 
     def _run_tail(self, *values: Any) -> tuple[Tensor, ...]:
         """The tail for boundary values and then masks, these with a leading axis S."""

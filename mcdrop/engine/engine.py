@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -32,6 +32,16 @@ class Engine(Protocol):
             inputs: checked tensors by name, on the engine's device.
             bank: the masks.
             rows: numbers of these rows in the caller's batch, the keys of independent masks.
+        """
+        ...
+
+    def resume(self, boundary: Sequence[Any], bank: MaskBank, rows: Sequence[int]) -> Run:
+        """Prepare to sample rows that have been through the trunk.
+
+        Args:
+            boundary: what `Program.run_trunk` made of them.
+            bank: the masks.
+            rows: as for `open`.
         """
         ...
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from mcdrop.sampling import MaskBank
 
 
 class LoopEngine:
-    """Runs the whole stochastic graph once for each sample, with no trunk and no vmap.
+    """Runs the whole stochastic graph once for each sample, with no vmap, and no trunk of its own.
 
     Args:
         program: what to sample.
@@ -28,9 +30,20 @@ class LoopEngine:
 
     def open(self, inputs: Mapping[str, Tensor], bank: MaskBank, rows: Sequence[int]) -> LoopRun:
         """Remember the rows."""
-        program = self._program
-        weights = {name: program.weights[name] for name in program.stochastic.weights}
-        return LoopRun(self._executable, {**inputs, **weights}, bank, tuple(rows))
+        return LoopRun(self._executable, {**inputs, **self._weights}, bank, tuple(rows))
+
+    def resume(self, boundary: Sequence[Any], bank: MaskBank, rows: Sequence[int]) -> LoopRun:
+        """Run the tail alone, sample by sample."""
+        held = dict(zip(self._program.split.boundary, boundary, strict=True))
+        return LoopRun(self._tail, {**held, **self._weights}, bank, tuple(rows))
+
+    @cached_property
+    def _tail(self) -> Executable:
+        return Executable(self._program.tail, self._program.device)
+
+    @cached_property
+    def _weights(self) -> Mapping[str, Tensor]:
+        return {name: self._program.weights[name] for name in self._program.stochastic.weights}
 
 
 @dataclass(frozen=True, slots=True)

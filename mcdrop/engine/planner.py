@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import reduce
 from typing import Literal
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from mcdrop.engine.batched import BatchedEngine
 from mcdrop.engine.engine import Engine
+from mcdrop.engine.entrance import Entrance, FromInputs
 from mcdrop.engine.footprint import Footprint, Footprints
 from mcdrop.engine.loop import LoopEngine
 from mcdrop.engine.plan import KEPT_SAMPLES, Plan, Trial, Way
@@ -34,7 +36,8 @@ _MOST_SAMPLES = 128
 _CPU_WORKING_SET = 32 << 20
 _REMEMBERED = 256  # plans
 _CLEARLY = 0.9  # a way that is not faster by a tenth does not replace one tried before
-_Key = tuple[object, ...]
+_Sizes = tuple[tuple[int, ...], ...]
+_Key = tuple[_Sizes, int, int]  # shapes of the inputs without the batch, rows, samples at most
 
 
 class Planner:
@@ -70,7 +73,7 @@ class Planner:
         self._thinned = ThinnedEngine(program, masks, memory_budget)
         self._engines = self._choose_engines(engine, masks)
         self._plans: dict[_Key, Plan] = {}
-        self._latest: _Key = ()
+        self._latest: _Key = ((), 0, 0)
         self._recent: deque[int] = deque(maxlen=2)  # seeds, as many as there are banks
 
     @property
@@ -91,7 +94,7 @@ class Planner:
         """The plan for rows of these shapes, measured when they are first seen."""
         rows = _power_above(next(iter(inputs.values())).shape[0])
         most = min(_power_above(samples), _MOST_SAMPLES)
-        key = (tuple(tuple(tensor.shape[1:]) for tensor in inputs.values()), rows, most)
+        key = (_sizes(inputs), rows, most)
         if key not in self._plans:
             if len(self._plans) >= _REMEMBERED:
                 self._plans.clear()
@@ -111,6 +114,53 @@ class Planner:
         repeated = self._remember(seed)
         return self._sampler(plan, inputs, seed, rows, repeated=repeated)
 
+    def known(self, inputs: Mapping[str, Tensor], rows: int) -> Plan:
+        """The plan for so many rows of these shapes, without trying anything; only shapes are read.
+
+        What was measured for them, or for the nearest number of rows, or for other shapes; else a
+        guess.
+        """
+        sizes = _sizes(inputs)
+        exact = self._plans.get((sizes, _power_above(rows), _MOST_SAMPLES))
+        if exact is not None:
+            return exact
+        measured = [key for key in self._plans if key[2] == _MOST_SAMPLES]
+        if not measured:
+            return self._guessed(inputs, rows)
+
+        def distance(key: _Key) -> tuple[bool, float]:
+            return key[0] != sizes, abs(math.log2(key[1] / rows))
+
+        return self._plans[min(measured, key=distance)]
+
+    def resume(
+        self, plan: Plan, entrance: Entrance, bank: MaskBank, rows: Sequence[int], *, repeated: bool
+    ) -> ProgramSampler:
+        """Prepare to sample rows that are held elsewhere; arguments as for `ProgramSampler`."""
+        return self._entered(plan, entrance, bank, rows, repeated=repeated)
+
+    def bank(self, inputs: Mapping[str, Tensor], seed: int) -> MaskBank:
+        """The masks of a seed for inputs of these shapes; only shapes are read."""
+        return self._banks.bank(seed, self._footprints(inputs).shapes)
+
+    @property
+    def program(self) -> Program:
+        """What is sampled."""
+        return self._program
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes that the tensors of a chunk may take."""
+        return self._budget
+
+    def footprint(self, inputs: Mapping[str, Tensor]) -> Footprint:
+        """What rows of these shapes cost; only shapes are read."""
+        return self._footprints(inputs)
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Products in the planner's precision."""
+        return arithmetic(self._precision, self._program.device)
+
     def _remember(self, seed: int) -> bool:
         """Whether a seed was asked for before; the two asked for last are known."""
         known = seed in self._recent
@@ -129,6 +179,19 @@ class Planner:
         repeated: bool,
         precision: Precision | None = None,
     ) -> ProgramSampler:
+        bank, entrance = self.bank(inputs, seed), FromInputs(inputs)
+        return self._entered(plan, entrance, bank, rows, repeated=repeated, precision=precision)
+
+    def _entered(
+        self,
+        plan: Plan,
+        entrance: Entrance,
+        bank: MaskBank,
+        rows: Sequence[int],
+        *,
+        repeated: bool,
+        precision: Precision | None = None,
+    ) -> ProgramSampler:
         known = plan
 
         def shrunk(smaller: Plan) -> None:
@@ -142,16 +205,13 @@ class Planner:
             self._program,
             self._engines,
             plan,
-            inputs,
-            self._bank(inputs, seed),
+            entrance,
+            bank,
             rows,
             repeated=repeated,
             precision=precision or self._precision,
             shrunk=shrunk,
         )
-
-    def _bank(self, inputs: Mapping[str, Tensor], seed: int) -> MaskBank:
-        return self._banks.bank(seed, self._footprints(inputs).shapes)
 
     def _choose_engines(self, engine: EngineName, masks: Masks) -> dict[str, Engine]:
         batched = BatchedEngine(self._program)
@@ -188,7 +248,7 @@ class Planner:
         inputs, device = self._zeros(2), self._program.device
         try:
             with torch.no_grad(), arithmetic(self._precision, device):
-                engine.open(inputs, self._bank(inputs, 0), range(2)).samples(0, 2)
+                engine.open(inputs, self.bank(inputs, 0), range(2)).samples(0, 2)
         except IndexError:
             return None  # zeros are not what the model takes; vmap had no objection so far
         except RuntimeError as error:
@@ -237,6 +297,15 @@ class Planner:
         if self._program.device.type != "cpu":
             return limit
         return min(limit, _power_below(cost.samples(rows, _CPU_WORKING_SET)))
+
+    def _guessed(self, inputs: Mapping[str, Tensor], rows: int) -> Plan:
+        """A plan that nothing was measured for."""
+        cost = self._footprints(inputs)
+        fitting = cost.rows(rows, self._budget)
+        engine = next(iter(self._engines))
+        limit = min(_MOST_SAMPLES, _power_below(cost.samples(fitting, self._budget)))
+        way = Way(engine, 1 if engine == "loop" else self._guess(cost, fitting, limit))
+        return Plan(fitting, way, way)
 
     def _try_batched(self, trials: Trials, guess: int, limit: int) -> list[Trial]:
         """The fastest chunk of the batched engine, sought around a guess."""
@@ -298,6 +367,10 @@ def _better(first: Trial, second: Trial) -> Trial:
     """The faster one; the first unless the difference is more than noise."""
     costs = [math.inf if t.seconds is None else t.seconds for t in (first, second)]
     return second if costs[1] < _CLEARLY * costs[0] else first
+
+
+def _sizes(inputs: Mapping[str, Tensor]) -> _Sizes:
+    return tuple(tuple(tensor.shape[1:]) for tensor in inputs.values())
 
 
 def _power_above(number: int) -> int:

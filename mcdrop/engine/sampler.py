@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.engine.engine import Engine, OneRow, Run
+from mcdrop.engine.entrance import Entrance
 from mcdrop.engine.memory import free_caches, is_out_of_memory
 from mcdrop.engine.plan import Plan, Way
 from mcdrop.engine.precision import Precision, arithmetic
@@ -24,7 +25,7 @@ class ProgramSampler:
         program: what is sampled.
         engines: those that the plan names.
         plan: which engine takes which samples, and how many at a time.
-        inputs: checked tensors by name, all of the same number of rows.
+        entrance: the rows.
         bank: the masks.
         rows: numbers of the rows in the caller's batch.
         repeated: whether the seed was asked for before.
@@ -37,7 +38,7 @@ class ProgramSampler:
         program: Program,
         engines: Mapping[str, Engine],
         plan: Plan,
-        inputs: Mapping[str, Tensor],
+        entrance: Entrance,
         bank: MaskBank,
         rows: Sequence[int],
         *,
@@ -48,7 +49,7 @@ class ProgramSampler:
         self._program = program
         self._engines = engines
         self._plan = plan
-        self._inputs = inputs
+        self._entrance = entrance
         self._bank = bank
         self._rows = tuple(rows)
         self._repeated = repeated
@@ -116,9 +117,9 @@ class ProgramSampler:
 
     def _open(self, engine: str) -> Run:
         if len(self._rows) > 1 or self._program.takes_one_row:
-            return self._engines[engine].open(self._inputs, self._bank, self._rows)
-        twice = {name: torch.cat((tensor, tensor)) for name, tensor in self._inputs.items()}
-        return OneRow(self._engines[engine].open(twice, self._bank, self._rows * 2))
+            return self._entrance.open(self._engines[engine], self._bank, self._rows)
+        twice = self._entrance.doubled()
+        return OneRow(twice.open(self._engines[engine], self._bank, self._rows * 2))
 
     def _give_way(self, chunk: range, way: Way) -> None:
         """Plan for half as much: fewer samples at a time, or else fewer rows."""
@@ -139,7 +140,7 @@ class ProgramSampler:
             self._program,
             self._engines,
             self._plan,
-            {name: tensor[rows] for name, tensor in self._inputs.items()},
+            self._entrance.part(rows),
             self._bank,
             self._rows[rows],
             repeated=self._repeated,

@@ -84,13 +84,21 @@ class ThinnedEngine:
         self,
         inputs: Mapping[str, Tensor],
         bank: MaskBank,
-        rows: Sequence[int],  # noqa: ARG002 (the protocol's; rows share their masks)
+        rows: Sequence[int],
     ) -> ThinnedRun:
         """Run the trunk."""
+        return self.resume(self._program.run_trunk(inputs), bank, rows)
+
+    def resume(
+        self,
+        boundary: Sequence[Any],
+        bank: MaskBank,
+        rows: Sequence[int],  # noqa: ARG002 (the protocol's; rows share their masks)
+    ) -> ThinnedRun:
+        """Take up what the trunk left."""
         assert self.applies
-        program = self._program
-        boundary = self._trunk({**inputs, **self._trunk_weights})
-        held = {**self._tail_weights, **dict(zip(program.split.boundary, boundary, strict=True))}
+        names = self._program.split.boundary
+        held = {**self._tail_weights, **dict(zip(names, boundary, strict=True))}
         return ThinnedRun(self._tail, held, self._gathers, bank, self._masked, self._thinning.leads)
 
     @cached_property
@@ -103,17 +111,9 @@ class ThinnedEngine:
         return Gathers(self._thinning, program.weights, program.active, self._budget // 2)
 
     @cached_property
-    def _trunk(self) -> Executable:
-        return Executable(self._program.trunk, self._program.device)
-
-    @cached_property
     def _tail(self) -> Executable:
         kernels = {**KERNELS, **LEADING_KERNELS} if self._thinning.leads else KERNELS
         return Executable(self._thinning.graph, self._program.device, kernels)
-
-    @cached_property
-    def _trunk_weights(self) -> Mapping[str, Tensor]:
-        return {name: self._program.weights[name] for name in self._program.trunk.weights}
 
     @cached_property
     def _tail_weights(self) -> Mapping[str, Tensor]:

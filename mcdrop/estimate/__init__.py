@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from mcdrop.estimate.blocks import BlockMoments
-from mcdrop.estimate.classification import ClassificationEstimator
+from mcdrop.estimate.classification import ClassificationEstimator, ClassReading
 from mcdrop.estimate.moments import Moments
-from mcdrop.estimate.regression import RegressionEstimator
+from mcdrop.estimate.ragged import RaggedEstimator, RaggedMoments
+from mcdrop.estimate.regression import NumberReading, RegressionEstimator
 from mcdrop.tasks import AnyTask, Gaussian, Regression
 
 __all__ = [
@@ -13,8 +14,11 @@ __all__ = [
     "ClassificationEstimator",
     "Estimator",
     "Moments",
+    "RaggedEstimator",
+    "RaggedMoments",
     "RegressionEstimator",
     "estimator",
+    "ragged_estimator",
 ]
 
 Estimator = ClassificationEstimator | RegressionEstimator
@@ -35,3 +39,10 @@ def estimator(
         return RegressionEstimator(task, block, analytic=analytic)
     assert not analytic, task
     return ClassificationEstimator(task, block, temperature)
+
+
+def ragged_estimator(task: AnyTask, block: int = 1, *, temperature: float = 1.0) -> RaggedEstimator:
+    """An empty estimator of rows that hold different samples; arguments as for `estimator`."""
+    if isinstance(task, Regression | Gaussian):
+        return RaggedEstimator(NumberReading(task), block)
+    return RaggedEstimator(ClassReading(task, temperature), block)

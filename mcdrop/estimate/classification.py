@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -47,18 +48,16 @@ class ClassificationEstimator:
     """
 
     def __init__(self, task: ProbabilityTask, block: int = 1, temperature: float = 1.0) -> None:
-        self._task = task
-        self._temperature = temperature
+        self._reading = ClassReading(task, temperature)
         self._block = block
         self._state: _State | None = None
         self._dtype = torch.float32
 
     def update(self, outputs: tuple[Tensor, ...], start: int) -> None:
         """Take in a chunk: the task's output entry `[S, B, ...]`, its first sample's number."""
-        probs = self._probabilities(outputs[0])
+        probs, (entropy, votes) = self._reading.read(outputs)
         self._dtype = probs.dtype
-        moments = BlockMoments.of(probs, start, self._block)
-        self._fold(_State(moments, self._entropies(probs).sum(0), self._vote(probs)))
+        self._fold(_State(BlockMoments.of(probs, start, self._block), entropy, votes))
 
     def merge(self, other: ClassificationEstimator) -> None:
         """Take in another estimator's samples."""
@@ -84,21 +83,73 @@ class ClassificationEstimator:
         """What the samples so far say."""
         assert self._state is not None, "no samples yet"
         moments = self._state.moments
-        entropy = self._entropies(moments.mean[None])[0]
-        expected = self._state.entropy / moments.count
         rows = moments.mean.shape[0]
-        variance, error = moments.deviations()
-        dtype = self._dtype
+        samples = torch.full((rows,), moments.count, device=moments.mean.device)
+        sums = self._state.entropy, self._state.votes
+        return self._reading.prediction(
+            moments.mean, *moments.deviations(), sums, samples, dtype=self._dtype
+        )
+
+
+class ClassReading:
+    """What raw outputs say of classes: each sample's probabilities, entropy and vote.
+
+    Args:
+        task: how raw outputs become probabilities.
+        temperature: that the logits of each sample are divided by.
+    """
+
+    def __init__(self, task: ProbabilityTask, temperature: float = 1.0) -> None:
+        self._task = task
+        self._temperature = temperature
+
+    def read(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Read a chunk of samples.
+
+        Args:
+            outputs: the task's output entry, `[S, B, ...]`.
+
+        Returns:
+            The probabilities, of that shape, and sums over the samples: of their entropies, and of
+            their votes `[B, ..., C]`.
+        """
+        probs = self._probabilities(outputs[0])
+        return probs, (self._entropies(probs).sum(0), self._vote(probs))
+
+    def prediction(
+        self,
+        mean: Tensor,
+        variance: Tensor,
+        error: Tensor,
+        sums: Sequence[Tensor],
+        samples: Tensor,
+        *,
+        dtype: torch.dtype,
+    ) -> ClassificationPrediction:
+        """A prediction of rows that may hold different numbers of samples.
+
+        Args:
+            mean: of the probabilities, `[B, ...]`; the next two are of its shape.
+            variance: of the probabilities.
+            error: of the mean.
+            sums: what `read` has summed, over all samples.
+            samples: of each row, int64 `[B]`.
+            dtype: of the result.
+        """
+        summed, votes = sums
+        entropy = self._entropies(mean[None])[0]
+        count = samples.reshape(-1, *[1] * (summed.ndim - 1))
+        expected = summed / count
         return ClassificationPrediction(
-            mean=moments.mean.to(dtype),
+            mean=mean.to(dtype),
             variance=variance.to(dtype),
             standard_error=error.to(dtype),
-            samples=torch.full((rows,), moments.count, device=moments.mean.device),
+            samples=samples,
             entropy=entropy.to(dtype),
             expected_entropy=expected.to(dtype),
             # H is concave, so only rounding can make the difference negative
             mutual_information=(entropy - expected).clamp_min(0.0).to(dtype),
-            variation_ratio=(1.0 - self._state.votes.amax(-1) / moments.count).to(dtype),
+            variation_ratio=(1.0 - votes.amax(-1) / count).to(dtype),
         )
 
     def _axis(self, probs: Tensor) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -27,7 +28,7 @@ class RegressionEstimator:
     """
 
     def __init__(self, task: NumberTask, block: int = 1, *, analytic: bool = False) -> None:
-        self._task = task
+        self._reading = NumberReading(task)
         self._block = block
         self._analytic = analytic
         self._means: BlockMoments | None = None
@@ -47,7 +48,7 @@ class RegressionEstimator:
         if self._analytic:
             mean, noise, within = outputs[0], None, outputs[1]
         else:
-            (mean, noise), within = self._split(outputs), None
+            (mean, noise), within = self._reading.split(outputs), None
         self._fold(
             BlockMoments.of(mean, start, self._block),
             None if noise is None else Moments.of(noise),
@@ -78,19 +79,10 @@ class RegressionEstimator:
         epistemic, error = means.deviations()
         if self._within is not None:  # the law of total variance
             epistemic = epistemic + self._within.mean
-        if self._noise is not None:
-            aleatoric = self._noise.mean
-        else:
-            assert isinstance(self._task, Regression)
-            aleatoric = torch.full_like(epistemic, self._task.noise_variance)
-        dtype = self._dtype
-        return RegressionPrediction(
-            mean=means.mean.to(dtype),
-            variance=(epistemic + aleatoric).to(dtype),
-            standard_error=error.to(dtype),
-            samples=torch.full((means.mean.shape[0],), means.count, device=means.mean.device),
-            epistemic=epistemic.to(dtype),
-            aleatoric=aleatoric.to(dtype),
+        samples = torch.full((means.mean.shape[0],), means.count, device=means.mean.device)
+        noise = None if self._noise is None else self._noise.mean
+        return self._reading.summarised(
+            means.mean, epistemic, error, noise, samples, dtype=self._dtype
         )
 
     def _fold(self, means: BlockMoments, noise: Moments | None, within: Moments | None) -> None:
@@ -98,8 +90,79 @@ class RegressionEstimator:
         self._noise = _merged(self._noise, noise)
         self._within = _merged(self._within, within)
 
-    def _split(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
-        wide = [out.to(self._dtype) for out in outputs]
+
+class NumberReading:
+    """What raw outputs say of numbers: each sample's mean, and the variance of its noise.
+
+    Args:
+        task: which part of the output is the mean, and where the noise variance comes from.
+    """
+
+    def __init__(self, task: NumberTask) -> None:
+        self._task = task
+
+    def read(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Read a chunk of samples.
+
+        Args:
+            outputs: the mean `[S, B, ...]`, and the log-variance if there is one.
+
+        Returns:
+            The means, and sums over the samples: of the noise variance, where the model tells it.
+        """
+        mean, noise = self.split(outputs)
+        return mean, () if noise is None else (noise.sum(0),)
+
+    def prediction(
+        self,
+        mean: Tensor,
+        variance: Tensor,
+        error: Tensor,
+        sums: Sequence[Tensor],
+        samples: Tensor,
+        *,
+        dtype: torch.dtype,
+    ) -> RegressionPrediction:
+        """A prediction of rows that may hold different numbers of samples.
+
+        Args:
+            mean: of the samples' means, `[B, ...]`; the next two are of its shape.
+            variance: of the samples' means.
+            error: of the mean.
+            sums: what `read` has summed, over all samples.
+            samples: of each row, int64 `[B]`.
+            dtype: of the result.
+        """
+        noise = sums[0] / samples.reshape(-1, *[1] * (sums[0].ndim - 1)) if sums else None
+        return self.summarised(mean, variance, error, noise, samples, dtype=dtype)
+
+    def summarised(
+        self,
+        mean: Tensor,
+        epistemic: Tensor,
+        error: Tensor,
+        noise: Tensor | None,
+        samples: Tensor,
+        *,
+        dtype: torch.dtype,
+    ) -> RegressionPrediction:
+        """The same from the mean of the noise variance; the task's own where that is `None`."""
+        if noise is None:
+            assert isinstance(self._task, Regression)
+            noise = torch.full_like(epistemic, self._task.noise_variance)
+        return RegressionPrediction(
+            mean=mean.to(dtype),
+            variance=(epistemic + noise).to(dtype),
+            standard_error=error.to(dtype),
+            samples=samples,
+            epistemic=epistemic.to(dtype),
+            aleatoric=noise.to(dtype),
+        )
+
+    def split(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """Mean and noise variance of each sample, in float32 or wider."""
+        dtype = torch.promote_types(outputs[0].dtype, torch.float32)
+        wide = [out.to(dtype) for out in outputs]
         if isinstance(self._task, Regression):
             return wide[0], None
         if len(wide) == 2:

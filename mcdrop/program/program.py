@@ -152,6 +152,18 @@ class Program:
         values = self._deterministic({**inputs, **self._weights(graph)})
         return {public: value for (public, _), value in zip(graph.outputs, values, strict=True)}
 
+    def run_trunk(self, inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
+        """The values that cross from trunk to tail, in the order of `split.boundary`."""
+        return self._trunk({**inputs, **self._trunk_weights})
+
+    @cached_property
+    def _trunk(self) -> Executable:
+        return Executable(self.trunk, self.device)
+
+    @cached_property
+    def _trunk_weights(self) -> Mapping[str, Tensor]:
+        return self._weights(self.trunk)
+
     @cached_property
     def _deterministic(self) -> Executable:
         return Executable(self.deterministic, self.device)

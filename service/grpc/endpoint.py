@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from service.access import Access
 from service.errors import StartError
 from service.inference import Runtime
 from service.settings import Settings
@@ -46,7 +47,7 @@ class Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def serving(run: Runtime) -> AsyncIterator[Endpoint | None]:
+async def serving(run: Runtime, access: Access) -> AsyncIterator[Endpoint | None]:
     """Serve gRPC where a port is set; `Endpoint.stop` in the end.
 
     Raises:
@@ -57,14 +58,14 @@ async def serving(run: Runtime) -> AsyncIterator[Endpoint | None]:
         yield None
         return
     require_grpc(settings)
-    endpoint = await _open(run, settings.grpc_port)
+    endpoint = await _open(run, access, settings.grpc_port)
     try:
         yield endpoint
     finally:
         await endpoint.stop()
 
 
-async def _open(run: Runtime, port: int) -> Endpoint:
+async def _open(run: Runtime, access: Access, port: int) -> Endpoint:
     import grpc.aio
 
     from service.grpc.handlers import SERVICE, method_handlers
@@ -76,7 +77,7 @@ async def _open(run: Runtime, port: int) -> Endpoint:
             ("grpc.so_reuseport", 0),  # or a second server would share the port unnoticed
         ]
     )
-    server.add_generic_rpc_handlers((method_handlers(run),))
+    server.add_generic_rpc_handlers((method_handlers(run, access),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         bound = server.add_insecure_port(f"{host}:{port}")

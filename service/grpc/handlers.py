@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from mcdrop.errors import InputError
-from service.errors import InvalidRequestError, RequestError
+from service.access import Access
+from service.errors import DeadlineError, InvalidRequestError, RequestError
+from service.gate import presented
 from service.grpc import inference_pb2 as pb
 from service.grpc.messages import read_request, write_metadata, write_response
 from service.inference import Runtime, predicted
+from service.keys import KeyScope
 from service.oip.metadata import describe_model, describe_server, model_is_ready, server_is_ready
 from service.oip.request import choose_outputs, output_tensors, read_query
 
@@ -29,7 +35,6 @@ _CODES = {
     404: grpc.StatusCode.NOT_FOUND,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
 
@@ -73,37 +78,50 @@ class Handlers:
         return write_response(loaded, asked, output_tensors(chosen, timed.value))
 
 
-def method_handlers(run: Runtime) -> Any:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Method:
+    """A method; `scope` is what a caller's key must allow, `spends` whether it counts as a use."""
+
+    handle: Callable[[Any], Awaitable[Any]]
+    message: Any
+    scope: KeyScope | None = KeyScope.READ
+    spends: bool = False
+
+
+def method_handlers(run: Runtime, access: Access) -> Any:
     """The service's methods by name, for `grpc.aio.Server.add_generic_rpc_handlers`."""
     handlers = Handlers(run)
-    methods: dict[str, tuple[Callable[[Any], Awaitable[Any]], Any]] = {
-        "ServerLive": (handlers.server_live, pb.ServerLiveRequest),
-        "ServerReady": (handlers.server_ready, pb.ServerReadyRequest),
-        "ModelReady": (handlers.model_ready, pb.ModelReadyRequest),
-        "ServerMetadata": (handlers.server_metadata, pb.ServerMetadataRequest),
-        "ModelMetadata": (handlers.model_metadata, pb.ModelMetadataRequest),
-        "ModelInfer": (handlers.model_infer, pb.ModelInferRequest),
+    methods = {
+        "ServerLive": _Method(handlers.server_live, pb.ServerLiveRequest, scope=None),
+        "ServerReady": _Method(handlers.server_ready, pb.ServerReadyRequest, scope=None),
+        "ModelReady": _Method(handlers.model_ready, pb.ModelReadyRequest),
+        "ServerMetadata": _Method(handlers.server_metadata, pb.ServerMetadataRequest),
+        "ModelMetadata": _Method(handlers.model_metadata, pb.ModelMetadataRequest),
+        "ModelInfer": _Method(handlers.model_infer, pb.ModelInferRequest, spends=True),
     }
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
             name: grpc.unary_unary_rpc_method_handler(
-                _guarded(handle),
-                request_deserializer=message.FromString,
-                response_serializer=methodcaller("SerializeToString"),
+                _guarded(method, access), response_serializer=methodcaller("SerializeToString")
             )
-            for name, (handle, message) in methods.items()
+            for name, method in methods.items()
         },
     )
 
 
-def _guarded(handle: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    """Say errors as gRPC does, as `service.errors` says them over HTTP."""
+def _guarded(method: _Method, access: Access) -> Callable[[bytes, Any], Awaitable[Any]]:
+    """Let callers in as `service.gate` does, and say errors as gRPC does."""
 
-    async def answer(request: Any, context: Any) -> Any:
+    async def answer(request: bytes, context: Any) -> Any:
         trailing: list[tuple[str, str]] = []
         try:
-            return await handle(request)
+            _admit(method, access, context)
+            return await method.handle(method.message.FromString(request))
+        except DecodeError:
+            code, said = grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be read"
+        except DeadlineError as error:
+            code, said = grpc.StatusCode.DEADLINE_EXCEEDED, str(error)
         except RequestError as error:
             code = _CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
             said = str(error)
@@ -117,6 +135,23 @@ def _guarded(handle: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Aw
         return await context.abort(code, said, tuple(trailing))
 
     return answer
+
+
+def _admit(method: _Method, access: Access, context: Any) -> None:
+    if method.scope is None:
+        return
+    metadata = {
+        key.encode(): value if isinstance(value, bytes) else value.encode()
+        for key, value in context.invocation_metadata()
+    }
+    key = access.check(presented(metadata), method.scope)
+    if method.spends:
+        access.spend(key, _address(context.peer()))
+
+
+def _address(peer: str) -> str:
+    """The caller's IP address, of gRPC's `ipv4:127.0.0.1:80` or `ipv6:%5B::1%5D:80`."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 def _version(said: str) -> int | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version as installed_version
 
 from service.inference import Runtime
+from service.loaded import Loaded
 from service.protocol import DATATYPES, ModelMetadata, ServerMetadata, TensorMetadata
-from service.registry import Loaded
 
 EXTENSIONS = ("binary_tensor_data",)
 

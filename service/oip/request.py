@@ -14,8 +14,8 @@ from service.arrays import Array, from_bytes
 from service.errors import InvalidRequestError
 from service.fields import FieldSpec
 from service.inference import Query, Runtime, check_inputs, make_query
+from service.loaded import Loaded
 from service.protocol import BINARY_ONLY, DATATYPES
-from service.registry import Loaded
 from service.schemas import MAX_SEED
 from service.tensors import from_row_major
 

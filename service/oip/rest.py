@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from service.bodies import JSON, parse_json
 from service.errors import InvalidRequestError, MalformedBodyError
+from service.loaded import Loaded
 from service.oip.request import InferenceRequest, InputTensor, OutputTensor, RequestedOutput
 from service.protocol import InferInput, InferRequest
-from service.registry import Loaded
 
 HEADER = "inference-header-content-length"
 _LENGTH = re.compile(r"[0-9]{1,18}")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from threading import Event
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from mcdrop.evaluation import Evaluation, Labelled, charts, evaluate
+from mcdrop.prediction import Prediction
 from mcdrop.tasks import Gaussian, Regression
+from service.ask import Ask
 from service.bodies import JSON, read_json
 from service.errors import InvalidRequestError, NotFoundError
-from service.inference import Runtime, answered, from_rows, make_query, runtime, unless_gone
+from service.inference import Query, Runtime, from_rows, make_query, runtime, unless_gone
+from service.known import Known
+from service.loaded import Loaded
 from service.openapi import problems, request_body
-from service.registry import Loaded
 from service.routes.models import Name, Number
 from service.schemas import CalibrationResponse, EvaluateRequest
 from service.targets import read_targets
@@ -25,7 +26,6 @@ router = APIRouter(prefix="/v1/models", tags=["calibration"])
 
 Run = Annotated[Runtime, Depends(runtime)]
 
-_AT_A_TIME = 256  # rows; between two batches a caller who has gone is noticed
 _IMAGE = [
     [0.0, 0.0, 0.4375, 1.0, 0.875, 0.1875, 0.0, 0.0],
     [0.0, 0.0, 0.5625, 0.875, 0.6875, 0.9375, 0.0, 0.0],
@@ -177,36 +177,27 @@ async def _evaluate(request: Request, run: Runtime, loaded: Loaded) -> Response:
             f"expected a group for each of {rows} rows; got {len(asked.groups)}"
         )
 
-    def work(abandoned: Event) -> Evaluation:
-        return evaluate(
-            loaded.predictor,
-            _batches(query.inputs, targets, asked.groups, abandoned),
-            source="the request",
-            samples=query.samples,
-            seed=query.seed,
-            convergence=None,  # which would take further samples, beyond those that were asked for
-        )
+    found = await unless_gone(request, _evaluated(run, loaded, query, targets, asked.groups))
+    model = found.model.model_copy(update={"name": loaded.name, "version": loaded.version})
+    return JSON(found.model_copy(update={"model": model}).model_dump(mode="json"))
 
-    timed = await unless_gone(request, answered(run, work))
-    document = timed.value.model_copy(
-        update={
-            "model": timed.value.model.model_copy(
-                update={"name": loaded.name, "version": loaded.version}
-            )
-        }
+
+async def _evaluated(
+    run: Runtime, loaded: Loaded, query: Query, targets: Tensor, groups: list[str] | None
+) -> Evaluation:
+    """Predict on the device, among the others; what it is worth is computed beside it."""
+    ask: Ask[Prediction] = Ask(loaded, query.inputs, query.samples, query.seed, _as_it_is)
+    timed = await run.scheduler.ask(ask)
+    return await asyncio.to_thread(
+        evaluate,
+        Known(loaded, timed.value),
+        [Labelled(query.inputs, targets, groups)],
+        source="the request",
+        samples=query.samples,
+        seed=query.seed,
+        convergence=None,  # which would take further samples, beyond those that were asked for
     )
-    return JSON(document.model_dump(mode="json"))
 
 
-def _batches(
-    inputs: Mapping[str, Tensor], targets: Tensor, groups: list[str] | None, abandoned: Event
-) -> Iterator[Labelled]:
-    for start in range(0, len(targets), _AT_A_TIME):
-        if abandoned.is_set():
-            raise ClientDisconnect
-        part = slice(start, start + _AT_A_TIME)
-        yield Labelled(
-            {name: tensor[part] for name, tensor in inputs.items()},
-            targets[part],
-            None if groups is None else groups[part],
-        )
+def _as_it_is(prediction: Prediction) -> Prediction:
+    return prediction

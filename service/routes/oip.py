@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.inference import Runtime, infer, runtime
+from service.loaded import Loaded
 from service.oip.metadata import describe_model, describe_server, model_is_ready, server_is_ready
 from service.oip.request import choose_outputs, output_tensors, read_query
 from service.oip.rest import read_request, write_response
@@ -20,7 +21,6 @@ from service.protocol import (
     Ready,
     ServerMetadata,
 )
-from service.registry import Loaded
 from service.routes.models import Name, Number
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])

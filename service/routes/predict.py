@@ -14,6 +14,7 @@ from mcdrop.tasks import Classification, Gaussian, Regression
 from service.bodies import JSON, read_json
 from service.errors import InvalidRequestError
 from service.inference import Array, Runtime, from_rows, infer, make_query, runtime
+from service.loaded import Loaded
 from service.npy import NPY
 from service.openapi import BINARY, problems, query_parameters, request_body
 from service.predict_npy import (
@@ -26,7 +27,6 @@ from service.predict_npy import (
     sends_npy,
     wants_npy,
 )
-from service.registry import Loaded
 from service.routes.models import Name, Number
 from service.schemas import PredictRequest, PredictResponse
 

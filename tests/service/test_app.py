@@ -55,11 +55,11 @@ def test_unknown_paths_and_methods(client, path, key):
 def test_a_full_queue_is_429_with_retry_after(start, repository, path, body):
     with start(Settings(models=repository, device="cpu", queue_size=1)) as live:
         release = threading.Event()
-        occupied = live.runtime.scheduler._submit(lambda: release.wait(30), bounded=True)
+        occupied = live.runtime.scheduler._workers[0].run(lambda: release.wait(30))
         _until(occupied.running)
         waiting = threading.Thread(target=live.client.post, args=(path,), kwargs={"json": body})
         waiting.start()
-        _until(lambda: live.runtime.scheduler._waiting)
+        _until(lambda: _waiting(live))
         response = live.client.post(path, json=body)
         release.set()
         waiting.join(30)
@@ -70,11 +70,11 @@ def test_a_full_queue_is_429_with_retry_after(start, repository, path, body):
 
 def test_a_caller_who_hangs_up_leaves_the_queue(live):
     release = threading.Event()
-    occupied = live.runtime.scheduler._submit(lambda: release.wait(30), bounded=True)
+    occupied = live.runtime.scheduler._workers[0].run(lambda: release.wait(30))
     _until(occupied.running)
     with pytest.raises(httpx.ReadTimeout):
         live.client.post("/v1/models/meter/predict", json=BODY, timeout=0.3)
-    _until(lambda: not live.runtime.scheduler._waiting)
+    _until(lambda: not _waiting(live))
     release.set()
     assert live.client.post("/v1/models/meter/predict", json=BODY).status_code == 200
 
@@ -91,13 +91,13 @@ def test_a_caller_who_hangs_up_frees_the_device(start, repository):
 def test_a_bug_says_nothing_of_the_inside(start, repository, caplog):
     with start(Settings(models=repository, device="cpu")) as live:
         loaded = live.runtime.registry.ready("meter")
-        object.__setattr__(loaded, "predictor", None)
+        object.__setattr__(loaded, "predictors", ())
         with caplog.at_level(logging.ERROR):
             native = live.client.post("/v1/models/meter/predict", json=BODY)
         assert native.status_code == 500
         assert native.headers["content-type"] == "application/problem+json"
         assert native.json()["detail"] == "the server failed on this request; its log says more"
-        _until(lambda: "AttributeError" in caplog.text)
+        _until(lambda: "IndexError" in caplog.text)
         assert live.client.get("/health/ready").status_code == 200
 
 
@@ -131,6 +131,10 @@ def test_one_bad_request_does_not_disturb_others(client, alike):
         if seed % 3:
             alone = client.post("/v1/models/meter/predict", json=BODY | {"seed": seed})
             alike(response.json()["outputs"], alone.json()["outputs"])
+
+
+def _waiting(live):
+    return [ask for lane in live.runtime.scheduler._workers[0]._active for ask in lane.waiting]
 
 
 def _until(condition):

@@ -18,6 +18,7 @@ import torch
 
 import mcdrop
 from service import Settings
+from service.keys import KeyScope, key_entry, new_key
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
@@ -26,6 +27,7 @@ from tritonclient.grpc import service_pb2 as theirs  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
 from service.grpc import inference_pb2 as ours  # noqa: E402
+from service.grpc.handlers import _address  # noqa: E402
 
 ROWS = np.array([[0.1, -0.2, 0.3, 0.4], [1, 2, 3, 4]], np.float32)
 RAW = (ROWS.tobytes(),)
@@ -322,6 +324,88 @@ def test_a_client_that_vanishes_frees_the_device(server, port):
     time.sleep(0.5)
     channel.close()
     assert idle(server)
+
+
+KEY, SLOW_KEY = new_key(), new_key()
+
+
+@pytest.fixture(scope="module")
+def locked(repository, start, tmp_path_factory):
+    """Calls a server that has keys: `locked("ModelInfer", message, answer, **metadata)`."""
+    path = tmp_path_factory.mktemp("keys") / "keys.toml"
+    entries = (("reader", KEY, None, None), ("slow", SLOW_KEY, 0.01, 2))
+    path.write_text(
+        "".join(
+            key_entry(name, key, KeyScope.READ, rate, burst) for name, key, rate, burst in entries
+        )
+    )
+    path.chmod(0o600)
+    settings = Settings(models=repository, device="cpu", api_keys=path, grpc_port=0)
+    with (
+        start(settings) as live,
+        grpc.insecure_channel(f"127.0.0.1:{live.app.state.grpc.port}") as channel,
+    ):
+
+        def ask(name, message, answer, *metadata):
+            return call(channel, name, answer)(message, metadata=metadata, timeout=20)
+
+        yield ask
+
+
+def code_of(ask, *arguments):
+    with pytest.raises(grpc.RpcError) as error:
+        ask(*arguments)
+    return error.value.code()
+
+
+BEHIND_KEYS = [
+    ("ModelInfer", request(), theirs.ModelInferResponse),
+    ("ModelReady", theirs.ModelReadyRequest(name="shapes"), theirs.ModelReadyResponse),
+    ("ModelMetadata", theirs.ModelMetadataRequest(name="shapes"), theirs.ModelMetadataResponse),
+    ("ServerMetadata", theirs.ServerMetadataRequest(), theirs.ServerMetadataResponse),
+]
+
+
+@pytest.mark.parametrize("asked", BEHIND_KEYS, ids=[name for name, *_ in BEHIND_KEYS])
+def test_keys_are_asked_for_as_over_http(locked, asked):
+    unauthenticated = grpc.StatusCode.UNAUTHENTICATED
+    assert code_of(locked, *asked) == unauthenticated
+    assert code_of(locked, *asked, ("x-api-key", new_key())) == unauthenticated
+    assert code_of(locked, *asked, ("authorization", f"Basic {KEY}")) == unauthenticated
+    locked(*asked, ("x-api-key", KEY))
+    locked(*asked, ("authorization", f"Bearer {KEY}"))
+
+
+def test_health_needs_no_key(locked):
+    assert locked("ServerLive", theirs.ServerLiveRequest(), theirs.ServerLiveResponse).live
+    assert locked("ServerReady", theirs.ServerReadyRequest(), theirs.ServerReadyResponse).ready
+
+
+def test_a_key_s_rate_counts_predictions(locked):
+    key = ("x-api-key", SLOW_KEY)
+    infer = BEHIND_KEYS[0]
+    for _ in range(2):
+        locked(*infer, key)
+    with pytest.raises(grpc.RpcError) as error:
+        locked(*infer, key)
+    assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    trailing = {item.key: item.value for item in error.value.trailing_metadata()}
+    assert int(trailing["retry-after"]) > 1
+    locked(*BEHIND_KEYS[1], key)  # not a prediction
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [("ipv4:127.0.0.1:5000", "127.0.0.1"), ("ipv6:%5B::1%5D:5000", "::1"), ("unix:", "")],
+)
+def test_the_address_that_a_rate_counts(peer, address):
+    assert _address(peer) == address
+
+
+def test_a_message_that_is_none(port):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        assert code_of(ask, b"\xff\xff") == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def grpc_port(process):

@@ -1,5 +1,6 @@
 import pytest
 
+from service import Settings, create_app
 from service.protocol import InferRequest
 from service.routes import calibration, oip, predict
 from service.schemas import EvaluateRequest, PredictRequest
@@ -83,3 +84,22 @@ def test_operations_are_named_for_generated_clients(document):
         "version_metadata", "version_ready",
     ]  # fmt: skip
     assert {method for _, method, _ in operations(document)} == {"get", "post"}
+
+
+def test_without_keys_the_document_knows_none(document):
+    assert "securitySchemes" not in document["components"]
+    assert not any("security" in operation for _, _, operation in operations(document))
+
+
+def test_with_keys_it_says_where_one_is_needed(tmp_path):
+    app = create_app(Settings(api_keys=tmp_path / "keys.toml"))
+    document = app.openapi()
+    assert document == app.openapi()
+    assert document["components"]["securitySchemes"].keys() == {"bearer", "header"}
+    for path, _, operation in operations(document):
+        if "/health/" in path:
+            assert "security" not in operation, path
+            continue
+        assert operation["security"] == [{"bearer": []}, {"header": []}]  # one or the other
+        if path.startswith("/v1/"):
+            assert {"401", "403"} <= operation["responses"].keys()

@@ -18,7 +18,7 @@ def registry(repository):
     found = Registry(scan(repository))
 
     async def load():
-        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        scheduler = Scheduler([torch.device("cpu")], capacity=1)
         await found.load(scheduler, memory_budget=1 << 28)
         await scheduler.close()
 
@@ -90,7 +90,7 @@ def test_the_folder_names_the_model(repository, tmp_path, caplog):
     found = Registry(scan(tmp_path))
 
     async def load():
-        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        scheduler = Scheduler([torch.device("cpu")], capacity=1)
         await found.load(scheduler, memory_budget=1 << 28)
         await scheduler.close()
 
@@ -105,7 +105,7 @@ def test_a_repository_of_broken_models_stays_unavailable(repository, tmp_path):
     found = Registry(scan(tmp_path))
 
     async def load():
-        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        scheduler = Scheduler([torch.device("cpu")], capacity=1)
         await found.load(scheduler, memory_budget=1 << 28)
         await scheduler.close()
 
@@ -115,7 +115,7 @@ def test_a_repository_of_broken_models_stays_unavailable(repository, tmp_path):
 
 def load_all(found):
     async def load():
-        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        scheduler = Scheduler([torch.device("cpu")], capacity=1)
         await found.load(scheduler, memory_budget=1 << 28)
         await scheduler.close()
 

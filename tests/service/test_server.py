@@ -115,6 +115,8 @@ def test_a_taken_port_is_one_line(served, repository):
         ({"HOST": "no.such.host.invalid"}, "no.such.host.invalid:0: there is no such host; set"),
         ({"HOST": "a..b"}, "there is no such host"),
         ({"HOST": "192.0.2.1"}, "set MCDROP_HOST to an address of this machine"),
+        ({"API_KEYS": "/nowhere/keys.toml"}, "keys file '/nowhere/keys.toml': No such file"),
+        ({"CONFIG": "/nowhere/server.toml"}, "settings file '/nowhere/server.toml': No such file"),
     ],
 )
 def test_a_bad_start_is_one_line(repository, settings, said):
@@ -158,3 +160,51 @@ def test_what_is_passed_over_is_logged_once(spawn, repository, tmp_path):
         server.process.terminate()
         log = server.read_rest()
     assert log.count("no_versions is passed over") == 1
+
+
+def test_an_address_that_others_reach_is_warned_of_where_there_are_no_keys(repository, tmp_path):
+    (tmp_path / "keys.toml").write_text("")
+    (tmp_path / "keys.toml").chmod(0o600)
+    for host, keys, warned in (("0.0.0.0", "", 1), ("0.0.0.0", tmp_path / "keys.toml", 0)):
+        settings = {"HOST": host, "API_KEYS": keys, "MODELS": repository, "PORT": 0}
+        environment = os.environ | {f"MCDROP_{key}": str(value) for key, value in settings.items()}
+        with subprocess.Popen(
+            [sys.executable, "-m", "service"], env=environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            lines = []
+            for line in process.stderr:
+                lines.append(line)
+                if "Application startup complete" in line:
+                    process.terminate()
+            assert "".join(lines).count("whoever reaches 0.0.0.0 may predict") == warned
+
+
+def test_a_loopback_address_is_not_warned_of(served):
+    assert "may predict" not in "".join(served.lines)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "expected"), [("127.0.0.1", [200, 200, 429]), ("", [200, 429, 429])]
+)
+def test_only_a_trusted_proxy_says_where_a_request_came_from(
+    spawn, repository, tmp_path, proxies, expected
+):
+    shutil.copytree(repository / "meter", tmp_path / "meter")
+    with spawn(tmp_path, rate_limit=0.01, rate_burst=1, trusted_proxies=proxies) as server:
+        url = f"http://127.0.0.1:{server.port}/v1/models/meter/predict"
+        statuses = [
+            httpx.post(url, json=BODY, headers={"x-forwarded-for": address}).status_code
+            for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1")
+        ]
+    assert statuses == expected
+
+
+def test_print_config_of_the_module(tmp_path):
+    path = tmp_path / "server.toml"
+    path.write_text("queue_size = 5")
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "--config", str(path), "--print-config"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "# MCDROP_QUEUE_SIZE; file\nqueue_size = 5\n" in done.stdout
+    assert not done.stderr
