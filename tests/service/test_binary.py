@@ -186,46 +186,46 @@ def test_a_header_of_zero(client):
     assert post(client, RAW, "0").status_code == 400
 
 
-@pytest.mark.parametrize(
-    ("inputs", "raw", "request_", "said"),
-    [
-        ([tensor(size=31)], RAW[:31], {}, "needs 32 bytes; got 31"),
-        ([tensor(size=32)], RAW[:31], {}, "of which 31 are left; got 32"),
-        ([tensor(size=0)], b"", {}, "needs 32 bytes; got 0"),
-        ([tensor()], RAW + b"\0", {}, "1 bytes follow the JSON that belong to no input"),
-        ([tensor(size=36)], RAW + b"\0" * 4, {}, "needs 32 bytes; got 36"),
-        ([tensor(size=-1)], RAW, {}, "got -1"),
-        ([tensor(size=32.0)], RAW, {}, "got 32.0"),
-        ([tensor(size="32")], RAW, {}, "got '32'"),
-        ([tensor(size=True)], RAW, {}, "got True"),
-        ([tensor(parameters={"binary_data_size": None})], RAW, {}, "got None"),
-        ([tensor(size=2**64 - 1)], RAW, {}, "got 18446744073709551615"),
-        ([tensor(size=None)], RAW, {}, "has no data"),
-        ([tensor(size=None)], b"", {}, "has no data"),
-        ([tensor(data=ROWS.tolist())], RAW, {}, "both data and binary_data_size"),
-        ([tensor(data=[])], RAW, {}, "both data and binary_data_size"),
-        ([tensor(size=None, data=ROWS.tolist())], RAW, {}, "32 bytes follow"),
-        ([tensor(shape=(4, 2))], RAW, {}, "expected shape [rows, 4]"),
-        ([tensor(shape=(2**31 - 1, 4))], RAW, {}, "bytes; got 32"),
-        ([tensor(shape=(2**62, 4))], RAW, {}, "inputs/0/shape/0"),
-        ([tensor(shape=(2**31 - 1,) * 16)], RAW, {}, "expected shape"),
-        ([tensor(shape=(0, 4), size=0)], b"", {}, "one row at least"),
-        ([tensor(datatype="FP64", shape=(1, 4))], RAW, {}, "has the datatype FP32"),
-        ([tensor(datatype="BYTES")], RAW, {}, "has the datatype FP32"),
-        ([tensor(), tensor()], RAW, {}, "of which 0 are left"),
-        ([tensor(), tensor()], RAW * 2, {}, "got 'x', 'x'"),
-        ([tensor()], np.full(8, np.nan, "<f4").tobytes(), {}, "[0][0] is not a finite number"),
-        ([tensor()], np.full(8, -np.inf, "<f4").tobytes(), {}, "is not a finite number"),
-        ([tensor(shape=(9, 4), size=144)], bytes(144), {}, "8 rows, this one has 9"),
-        ([tensor()], RAW, {"parameters": {"binary_data_output": "yes"}}, "is true or false"),
-        (
-            [tensor()],
-            RAW,
-            {"outputs": [{"name": "mean", "parameters": {"binary_data": 1}}]},
-            "output 'mean': binary_data is true or false; got 1",
-        ),
-    ],
-)
+BAD = [
+    ([tensor(size=31)], RAW[:31], {}, "needs 32 bytes; got 31"),
+    ([tensor(size=32)], RAW[:31], {}, "of which 31 are left; got 32"),
+    ([tensor(size=0)], b"", {}, "needs 32 bytes; got 0"),
+    ([tensor()], RAW + b"\0", {}, "1 bytes follow the JSON that belong to no input"),
+    ([tensor(size=36)], RAW + b"\0" * 4, {}, "needs 32 bytes; got 36"),
+    ([tensor(size=-1)], RAW, {}, "got -1"),
+    ([tensor(size=32.0)], RAW, {}, "got 32.0"),
+    ([tensor(size="32")], RAW, {}, "got '32'"),
+    ([tensor(size=True)], RAW, {}, "got True"),
+    ([tensor(parameters={"binary_data_size": None})], RAW, {}, "got None"),
+    ([tensor(size=2**64 - 1)], RAW, {}, "got 18446744073709551615"),
+    ([tensor(size=None)], RAW, {}, "has no data"),
+    ([tensor(size=None)], b"", {}, "has no data"),
+    ([tensor(data=ROWS.tolist())], RAW, {}, "both data and binary_data_size"),
+    ([tensor(data=[])], RAW, {}, "both data and binary_data_size"),
+    ([tensor(size=None, data=ROWS.tolist())], RAW, {}, "32 bytes follow"),
+    ([tensor(shape=(4, 2))], RAW, {}, "expected shape [rows, 4]"),
+    ([tensor(shape=(2**31 - 1, 4))], RAW, {}, "bytes; got 32"),
+    ([tensor(shape=(2**62, 4))], RAW, {}, "inputs/0/shape/0"),
+    ([tensor(shape=(2**31 - 1,) * 16)], RAW, {}, "expected shape"),
+    ([tensor(shape=(0, 4), size=0)], b"", {}, "one row at least"),
+    ([tensor(datatype="FP64", shape=(1, 4))], RAW, {}, "has the datatype FP32"),
+    ([tensor(datatype="BYTES")], RAW, {}, "has the datatype FP32"),
+    ([tensor(), tensor()], RAW, {}, "of which 0 are left"),
+    ([tensor(), tensor()], RAW * 2, {}, "got 'x', 'x'"),
+    ([tensor()], np.full(8, np.nan, "<f4").tobytes(), {}, "[0][0] is not a finite number"),
+    ([tensor()], np.full(8, -np.inf, "<f4").tobytes(), {}, "is not a finite number"),
+    ([tensor(shape=(9, 4), size=144)], bytes(144), {}, "8 rows, this one has 9"),
+    ([tensor()], RAW, {"parameters": {"binary_data_output": "yes"}}, "is true or false"),
+    (
+        [tensor()],
+        RAW,
+        {"outputs": [{"name": "mean", "parameters": {"binary_data": 1}}]},
+        "output 'mean': binary_data is true or false; got 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("inputs", "raw", "request_", "said"), BAD, ids=[said for *_, said in BAD])
 def test_bad_bodies_are_400_with_an_error(client, inputs, raw, request_, said):
     response = infer(client, *inputs, raw=raw, **request_)
     assert response.status_code == 400

@@ -6,9 +6,11 @@ import gzip
 import itertools
 import re
 import socket
+import time
 import tracemalloc
 import zlib
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,6 +194,20 @@ def test_no_more_than_the_limit_is_ever_held():
     finally:
         tracemalloc.stop()
     assert peak < limit + (2 << 20)  # pieces so far, and the stream's own state
+
+
+def test_a_caller_who_hangs_up_after_a_compressed_body_frees_the_device(start, repository):
+    settings = Settings(models=repository, device="cpu", max_samples=10**8, memory_budget=1 << 20)
+    body = gzip.compress(b'{"inputs": [[1, 2, 3]], "samples": 100000000}')
+    with start(settings) as live:
+        workers = live.runtime.scheduler._workers
+        headers = {"content-encoding": "gzip"}
+        with pytest.raises(httpx.ReadTimeout):
+            live.client.post(NATIVE, content=body, headers=headers, timeout=0.5)
+        deadline = time.monotonic() + 20
+        while sum(worker.load() for worker in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 # answers

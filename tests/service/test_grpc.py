@@ -11,7 +11,6 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -89,14 +88,16 @@ def slow(seed=0):
     return message
 
 
-def idle(server):
-    """Nothing computed and nothing waiting: a prediction comes at once."""
-    answer = httpx.post(
-        f"http://127.0.0.1:{server.port}/v1/models/shapes/predict",
-        json={"inputs": ROWS.tolist(), "samples": 16},
-        timeout=20,
-    )
-    return answer.status_code == 200
+def load(server):
+    """Row-samples that are asked for and not yet taken."""
+    return sum(worker.load() for worker in server.runtime.scheduler._workers)
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_health_and_metadata(client):
@@ -299,31 +300,30 @@ def test_a_full_queue_says_when_to_come_again(server, port):
         finally:
             for one in pending:
                 one.cancel()
-    assert idle(server)
+        until(lambda: load(server) == 0)
 
 
 def test_a_cancelled_call_frees_the_device(server, port):
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         pending = call(channel, "ModelInfer", theirs.ModelInferResponse).future(slow())
-        time.sleep(0.5)
-        assert not pending.done()
+        until(lambda: load(server) > 0)
         pending.cancel()
-        assert idle(server)
+        until(lambda: load(server) == 0)
 
 
 def test_a_deadline_that_passes_frees_the_device(server, infer):
     with pytest.raises(grpc.RpcError) as error:
         infer(slow(), timeout=0.5)
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert idle(server)
+    until(lambda: load(server) == 0)
 
 
 def test_a_client_that_vanishes_frees_the_device(server, port):
     channel = grpc.insecure_channel(f"127.0.0.1:{port}")
     call(channel, "ModelInfer", theirs.ModelInferResponse).future(slow())
-    time.sleep(0.5)
+    until(lambda: load(server) > 0)
     channel.close()
-    assert idle(server)
+    until(lambda: load(server) == 0)
 
 
 KEY, SLOW_KEY = new_key(), new_key()
