@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp
 
 from service.access import Access
+from service.access_log import AccessLog
 from service.bodies import BodyLimit
 from service.compression import Compress, Decompress
 from service.devices import resolve_devices
-from service.errors import install_handlers
+from service.errors import NotFoundError, install_handlers
 from service.gate import Gate
 from service.grpc.endpoint import serving
 from service.heads import HeadAsGet
 from service.inference import Runtime
 from service.openapi import DESCRIPTION, TAGS, document_keys
 from service.registry import Registry, scan
+from service.request_ids import RequestIds
 from service.routes import routers
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.stopping import AnswerCancelled
+from service.telemetry import ModelState, Telemetry
+from service.tracing import open_tracing
+
+
+class _Application(FastAPI):
+    """FastAPI, and around all of its middleware what is to see every answer, a bug's too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        stack = super().build_middleware_stack()
+        return RequestIds(AccessLog(stack, self.state.telemetry))
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the application; models are loaded when it starts, in the background.
 
     Until they are, `/health/live` answers 200 and `/health/ready` 503.
+
+    Raises:
+        StartError: traces are asked for, and their packages are not installed.
 
     Raises (when the application starts):
         StartError: the models folder holds no model, there is no such device, or gRPC cannot be
@@ -44,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         'mcdrop'
     """
     access = Access(settings)
+    telemetry, tracing = Telemetry(), open_tracing(settings.otel_endpoint)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -53,8 +70,14 @@ def create_app(settings: Settings) -> FastAPI:
             capacity=settings.queue_size,
             step_rows=settings.step_rows,
             threads=settings.threads,
+            observer=telemetry,
         )
-        app.state.runtime = Runtime(settings, registry, scheduler)
+        telemetry.watch(lambda: _states(registry))
+        for device in scheduler.devices:
+            telemetry.resident(str(device), 0)
+        if tracing is not None:
+            tracing.start()
+        app.state.runtime = Runtime(settings, registry, scheduler, telemetry, tracing)
         loading = asyncio.create_task(
             registry.load(scheduler, memory_budget=settings.memory_budget)
         )
@@ -67,8 +90,10 @@ def create_app(settings: Settings) -> FastAPI:
             with contextlib.suppress(asyncio.CancelledError):
                 await loading
             await scheduler.close()
+            if tracing is not None:
+                await tracing.close(settings.drain_seconds)
 
-    app = FastAPI(
+    app = _Application(
         title="mcdrop",
         version=version("mcdrop"),
         summary="Predictions with uncertainty by Monte Carlo dropout",
@@ -77,7 +102,9 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
+        telemetry=tracing.config() if tracing else None,
     )
+    app.state.telemetry = telemetry
     app.add_middleware(Decompress, limit=settings.max_body_bytes)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Gate, access=access, metrics=settings.metrics_key_required)
@@ -96,6 +123,13 @@ def create_app(settings: Settings) -> FastAPI:
         return RedirectResponse("/docs")
 
     return app
+
+
+def _states(registry: Registry) -> Iterator[ModelState]:
+    for name in registry.names():
+        with contextlib.suppress(NotFoundError):  # gone in between
+            for found in registry.versions(name):
+                yield found.name, found.number, found.state
 
 
 def _operation_id(route: APIRoute) -> str:

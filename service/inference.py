@@ -22,9 +22,12 @@ from service.ask import Ask, Timed
 from service.errors import InvalidRequestError
 from service.loaded import Loaded
 from service.registry import Registry
+from service.request_ids import current
 from service.scheduler import Scheduler
 from service.settings import Settings
+from service.telemetry import Telemetry, reason_of
 from service.tensors import from_nested
+from service.tracing import Tracing
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -37,6 +40,8 @@ class Runtime:
     settings: Settings
     registry: Registry
     scheduler: Scheduler
+    telemetry: Telemetry
+    tracing: Tracing | None = None
 
 
 def runtime(request: Request) -> Runtime:
@@ -171,7 +176,43 @@ async def predicted(run: Runtime, loaded: Loaded, query: Query) -> Timed[dict[st
         DeadlineError: the deadline passed before every row had a sample.
         InputError: the library refused the input.
     """
-    return await run.scheduler.ask(_ask(loaded, query))
+    began = time.monotonic()
+    announce(run, loaded, query)
+    try:
+        timed = await run.scheduler.ask(_ask(loaded, query))
+    except BaseException as error:
+        run.telemetry.failed(loaded.name, loaded.version, reason_of(error))
+        raise
+    _record(run, loaded, query, timed, time.monotonic() - began)
+    return timed
+
+
+def announce(run: Runtime, loaded: Loaded, query: Query) -> None:
+    """Say which model it is about: to the log, and to the trace."""
+    if request := current.get():
+        request.model, request.version = loaded.name, loaded.version
+    if run.tracing is not None:
+        rows = len(next(iter(query.inputs.values())))
+        run.tracing.begin(loaded.name, loaded.version, rows=rows, samples=query.samples)
+
+
+def _record(
+    run: Runtime, loaded: Loaded, query: Query, timed: Timed[dict[str, Array]], total: float
+) -> None:
+    """Count an answer."""
+    model, fields, early = (loaded.name, loaded.version), timed.value, 0
+    if query.tolerance is not None:
+        early = int(np.count_nonzero(fields["samples"] < query.samples))
+    run.telemetry.rows_done(*model, fields, early=early)
+    run.telemetry.answered(
+        *model,
+        rows=len(fields["samples"]),
+        queued=timed.queued,
+        computed=timed.computed,
+        total=total,
+    )
+    if run.tracing is not None:
+        run.tracing.computed(timed.queued, timed.computed)
 
 
 async def streamed(

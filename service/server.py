@@ -13,7 +13,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
@@ -22,6 +21,7 @@ from service.devices import resolve_devices
 from service.errors import StartError
 from service.grpc.endpoint import Endpoint, require_grpc
 from service.keys import read_keys
+from service.logs import log_config
 from service.registry import scan
 from service.settings import Settings
 
@@ -43,7 +43,7 @@ def serve(settings: Settings) -> None:
             not to be had; its one line says which, and what to do.
         SettingsError: the keys file is not sound.
     """
-    logging.config.dictConfig(_log_config(settings.log_level))
+    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     scan(settings.models, warn=False)  # the application does, when it starts
     resolve_devices(settings.device)
     if settings.api_keys is not None:
@@ -56,6 +56,7 @@ def serve(settings: Settings) -> None:
             uvicorn.Config(
                 create_app(settings),
                 log_config=None,
+                access_log=False,  # the application writes its own
                 server_header=False,
                 timeout_graceful_shutdown=settings.drain_seconds,
                 proxy_headers=settings.trusted_proxies is not None,
@@ -123,26 +124,3 @@ def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-class _NoProbes(logging.Filter):
-    """Keeps health checks that succeed, several a minute, out of the access log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether uvicorn's record (address, method, path, version, status) is to be written."""
-        if not isinstance(record.args, tuple) or len(record.args) != 5:
-            return True
-        path, status = str(record.args[2]), record.args[4]
-        return "/health/" not in path or status != 200
-
-
-def _log_config(level: str) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "filters": {"no_probes": {"()": _NoProbes}},
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "loggers": {"uvicorn.access": {"filters": ["no_probes"]}},
-        "root": {"level": level.upper(), "handlers": ["stderr"]},
-    }

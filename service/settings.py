@@ -33,9 +33,11 @@ from pydantic_settings import (
 from service.config import Entry, read_toml, write_toml
 from service.errors import SettingsError
 from service.keys import KEY
+from service.logs import LogFormat
 
 PREFIX = "MCDROP_"
 _DEVICE = re.compile(r"auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?))*")
+_ENDPOINT = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
 _FILE, _OPTION, _ENVIRONMENT = "file", "option", "environment"
 
 
@@ -62,6 +64,12 @@ def _check_proxies(names: str) -> str:
         except ValueError:
             raise ValueError("expected addresses or networks between commas, or *") from None
     return names
+
+
+def _check_endpoint(url: str) -> str:
+    if not _ENDPOINT.fullmatch(url):
+        raise ValueError("expected a URL such as http://127.0.0.1:4318")
+    return url
 
 
 class Settings(BaseSettings):
@@ -161,6 +169,14 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         Field(default="info", description="The least severe messages to log")
+    )
+    log_format: Annotated[LogFormat, BeforeValidator(_lower)] = Field(
+        default="text", description="text, or json for an object on each line"
+    )
+    otel_endpoint: Annotated[str, AfterValidator(_check_endpoint)] | None = Field(
+        default=None,
+        description="Where an OpenTelemetry collector takes traces by OTLP over HTTP, such as "
+        "http://127.0.0.1:4318; without it OpenTelemetry's own environment decides",
     )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -1,27 +1,134 @@
-"""What the access log leaves out."""
+"""What is written about each request, and what is left out."""
 
+import asyncio
 import logging
+import re
+import socket
+import time
 
+import httpx
 import pytest
 
-from service.server import _NoProbes
+from service import Settings, create_app
+from service.access_log import AccessLog
+from service.telemetry import Telemetry
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def written(caplog):
+    caplog.set_level(logging.INFO, logger="service.access_log")
+
+    def fields(path):
+        return [
+            record.fields
+            for record in caplog.records
+            if record.name == "service.access_log" and record.fields["path"] == path
+        ]
+
+    return fields
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "kept"),
-    [
-        ("/health/ready", 200, False),
-        ("/v2/health/live", 200, False),
-        ("/health/ready", 503, True),
-        ("/v1/models", 200, True),
-    ],
+    "path", ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics"]
 )
-def test_successful_probes_are_left_out(path: str, status: int, kept: bool) -> None:
-    args = ("127.0.0.1:1", "GET", path, "1.1", status)
-    record = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, "%s %s %s %s %d", args, None)
-    assert _NoProbes().filter(record) is kept
+def test_probes_and_scrapes_are_left_out_while_they_succeed(client, written, path):
+    assert client.get(path).status_code == 200
+    assert client.get("/v1/models").status_code == 200
+    until(lambda: written("/v1/models"))
+    assert not written(path)
 
 
-def test_other_records_are_kept() -> None:
-    record = logging.LogRecord("uvicorn.error", logging.INFO, "", 0, "started", None, None)
-    assert _NoProbes().filter(record)
+def test_a_probe_that_fails_is_written(repository, written):
+    app = create_app(Settings(models=repository, device="cpu"))
+
+    async def main():
+        transport = httpx.ASGITransport(app)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            app.router.lifespan_context(app),
+        ):
+            assert (await client.get("/health/ready")).status_code == 503
+
+    asyncio.run(main())
+    assert [fields["status"] for fields in written("/health/ready")] == [503]
+
+
+def test_a_record_says_what_was_asked_and_answered(client, written):
+    answer = client.get("/v1/models/meter")
+    until(lambda: written("/v1/models/meter"))
+    fields = written("/v1/models/meter")[-1]
+    assert fields["method"] == "GET"
+    assert fields["status"] == 200
+    assert fields["bytes"] == len(answer.content)
+    assert fields["duration_ms"] > 0
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", fields["client"])
+    assert "key" not in fields
+
+
+def test_neither_query_nor_headers_nor_body_are_written(client, caplog, written):
+    secret = "s3cr3t"
+    client.post(
+        f"/v1/models/meter/predict?api_key={secret}",
+        json={"inputs": [[1, 2, 3]], "outputs": [secret]},
+        headers={"authorization": f"Bearer {secret}"},
+    )
+    until(lambda: written("/v1/models/meter/predict"))
+    assert secret not in caplog.text
+
+
+def test_a_path_with_a_line_break_stays_on_its_line(live, caplog):
+    caplog.set_level(logging.INFO, logger="service.access_log")
+    forged = "/v1/x%0a2026-01-01%20INFO%20forged%0d%e2%80%a8"
+    live.client.get(forged)
+    until(lambda: "forged" in caplog.text)
+    (message,) = [m for m in caplog.messages if "forged" in m]
+    assert len(message.splitlines()) == 1
+
+
+def test_a_long_path_is_cut(live, written):
+    live.client.get("/" + "x" * 5000)
+    until(lambda: written("/" + "x" * 1023))
+
+
+def test_a_caller_who_hangs_up_is_499(start, repository, written):
+    settings = Settings(models=repository, device="cpu", max_samples=10**8, memory_budget=1 << 20)
+    with start(settings) as live:
+        body = b'{"inputs": [[1, 2, 3]], "samples": 100000000}'
+        head = b"POST /v1/models/meter/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", live.port), timeout=30) as connection:
+            connection.sendall(head % len(body) + body)
+            time.sleep(0.3)
+        until(lambda: written("/v1/models/meter/predict"))
+    assert written("/v1/models/meter/predict")[0]["status"] == 499
+
+
+def test_a_bug_is_500_and_too_large_a_body_413(start, repository, written):
+    settings = Settings(models=repository, device="cpu", max_body_bytes=100)
+    with start(settings) as live:
+        live.client.post("/v1/models/shapes/predict", content=b" " * 101)
+        object.__setattr__(live.runtime.registry.ready("meter"), "predictors", ())
+        live.client.post("/v1/models/meter/predict", json={"inputs": [[1, 2, 3]]})
+        until(lambda: written("/v1/models/meter/predict"))
+    assert written("/v1/models/meter/predict")[0]["status"] == 500
+    assert written("/v1/models/shapes/predict")[0]["status"] == 413
+
+
+def test_the_name_of_a_key_is_written_if_a_layer_within_found_one(written):
+    async def answer(scope, receive, send):
+        scope["state"]["key_name"] = "alice"
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ignore(message):
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/v1", "client": None, "state": {}}
+    asyncio.run(AccessLog(answer, Telemetry())(scope, None, ignore))
+    assert written("/v1")[0]["key"] == "alice"

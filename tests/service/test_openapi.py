@@ -79,8 +79,8 @@ def test_operations_are_named_for_generated_clients(document):
     assert sorted(names) == [
         "evaluate_model", "evaluate_version", "get_calibration", "get_model", "get_reliability",
         "get_version", "get_version_calibration", "get_version_reliability", "infer_model",
-        "infer_version", "list_models", "live", "model_metadata", "model_ready", "predict",
-        "predict_version", "ready", "server_live", "server_metadata", "server_ready",
+        "infer_version", "list_models", "live", "metrics", "model_metadata", "model_ready",
+        "predict", "predict_version", "ready", "server_live", "server_metadata", "server_ready",
         "version_metadata", "version_ready",
     ]  # fmt: skip
     assert {method for _, method, _ in operations(document)} == {"get", "post"}
