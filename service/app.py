@@ -15,10 +15,12 @@ from starlette.types import ASGIApp
 from service.access import Access
 from service.access_log import AccessLog
 from service.bodies import BodyLimit
+from service.compression import Compress, Decompress
 from service.devices import resolve_devices
 from service.errors import NotFoundError, install_handlers
 from service.folders import scan
 from service.gate import Gate
+from service.grpc.endpoint import serving
 from service.heads import HeadAsGet
 from service.inference import Runtime
 from service.openapi import DESCRIPTION, TAGS, document_keys
@@ -51,7 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
         StartError: traces are asked for, and their packages are not installed.
 
     Raises (when the application starts):
-        StartError: the models folder holds no model, or there is no such device.
+        StartError: the models folder holds no model, there is no such device, or gRPC cannot be
+            served.
         SettingsError: the keys file is not sound.
 
     Example:
@@ -82,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
         watching = asyncio.create_task(watch(repository, settings.watch_seconds))
         app.state.access = access
         try:
-            async with access.running():
+            async with access.running(), serving(app.state.runtime, access) as app.state.grpc:
                 yield
         finally:
             watching.cancel()
@@ -104,8 +107,10 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=tracing.config() if tracing else None,
     )
     app.state.telemetry = telemetry
+    app.add_middleware(Decompress, limit=settings.max_body_bytes)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Gate, access=access, metrics=settings.metrics_key_required)
+    app.add_middleware(Compress)
     app.add_middleware(AnswerCancelled)
     app.add_middleware(HeadAsGet)
     install_handlers(app)

@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import (
     BodyTooLargeError,
-    EncodingError,
     InvalidRequestError,
     MalformedBodyError,
     error_response,
@@ -68,14 +67,14 @@ async def read_json(request: Request, model: type[M]) -> M:
     """Read the body as JSON, whatever its content type says, and check it strictly against `model`.
 
     Raises:
-        EncodingError: the body is compressed.
         MalformedBodyError: the body is not JSON.
         InvalidRequestError: the JSON is not what `model` describes.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise EncodingError(f"content-encoding {encoding!r} is not offered; send the body as it is")
-    body = await request.body()
+    return parse_json(await request.body(), model)
+
+
+def parse_json(body: bytes, model: type[M]) -> M:
+    """Read bytes as `read_json` reads a body."""
     if not body:
         raise MalformedBodyError("the body is empty; send JSON")
     try:

@@ -5,13 +5,14 @@ McdropError
 ├── StartError                  the server cannot start
 ├── UnloadableError             a version of a model cannot be loaded
 └── RequestError                a request is answered with an error; `status` says which
-    ├── MalformedBodyError          400, the body is not JSON
+    ├── MalformedBodyError          400, the body is not what it claims to be
     ├── UnauthorizedError           401, no API key or an unknown one
     ├── ForbiddenError              403, the key's scope is not enough, or management is off
     ├── NotFoundError               404, no such model or version
+    ├── NotAcceptableError          406, no answer of the kind that the caller accepts
     ├── ConflictError               409, the repository is not such that it can be done
     ├── BodyTooLargeError           413
-    ├── EncodingError               415, compressed or binary bodies
+    ├── EncodingError               415, a compression that is not offered
     ├── InvalidRequestError         422, the request does not fit the model (400 under /v2)
     ├── QueueFullError              429, with Retry-After
     ├── RateLimitedError            429, with Retry-After
@@ -67,7 +68,7 @@ class RequestError(McdropError):
 
 
 class MalformedBodyError(RequestError):
-    """The body is not JSON."""
+    """The body is not what it claims to be: JSON, an array, compressed data."""
 
 
 class UnauthorizedError(RequestError):
@@ -89,6 +90,12 @@ class NotFoundError(RequestError):
     status = 404
 
 
+class NotAcceptableError(RequestError):
+    """The server has no answer of a kind that the caller accepts."""
+
+    status = 406
+
+
 class ConflictError(RequestError):
     """What is asked for is not possible with the repository as it is."""
 
@@ -106,6 +113,7 @@ class EncodingError(RequestError):
     """The body is encoded in a way that the server does not read."""
 
     status = 415
+    headers = MappingProxyType({"accept-encoding": "gzip, deflate"})
 
 
 class InvalidRequestError(RequestError):

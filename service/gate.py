@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -62,7 +63,7 @@ class Gate:
         needed = scope_of(path, metrics=self._metrics)
         if needed is None:
             return
-        key = self._access.check(_presented(scope), needed)
+        key = self._access.check(presented(dict(scope["headers"])), needed)
         scope.setdefault("state", {})["key"] = key.name
         if scope["method"] == "POST" and _PREDICTION.fullmatch(path):
             client = scope.get("client")
@@ -76,9 +77,8 @@ def _path(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
-def _presented(scope: Scope) -> str | None:
+def presented(headers: Mapping[bytes, bytes]) -> str | None:
     """The key that a request carries; a bearer token goes before `X-API-Key`."""
-    headers = dict(scope["headers"])
     kind, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
     if kind.lower() != b"bearer":
         token = headers.get(b"x-api-key", b"")

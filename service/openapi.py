@@ -18,8 +18,11 @@ Predictions with uncertainty from models with Monte Carlo dropout.
 predicts, with conformal sets and intervals where the model was calibrated;
 `GET /v1/models/{model}/calibration` says how good that is. Errors are [problem+json](https://www.rfc-editor.org/rfc/rfc9457).
 
-**Open Inference Protocol v2** (`/v2`): for clients such as `tritonclient[http]`, in JSON, with
-the parameters `mc_samples` and `mc_seed`. Errors are `{"error": text}`.
+**Open Inference Protocol v2** (`/v2`): for clients such as `tritonclient[http]`, in JSON or with
+binary tensors, with the parameters `mc_samples`, `mc_seed` and `mc_tolerance`. Errors are
+`{"error": text}`.
+
+Bodies may be compressed with gzip or deflate, both ways.
 
 Entropies are in nats, variances in squared units of the output.
 """
@@ -29,24 +32,26 @@ TAGS: list[dict[str, Any]] = [
     {"name": "calibration", "description": "How good the predictions are."},
     {"name": "models", "description": "What is served: inputs, outputs, sites, metrics, state."},
     {"name": "repository", "description": "For operators: reloading, rolling back."},
-    {"name": "open inference protocol", "description": "Version 2, REST, JSON tensors."},
+    {"name": "open inference protocol", "description": "Version 2, REST, JSON and binary tensors."},
     {"name": "health", "description": "For probes and load balancers."},
 ]
 
 _PROBLEMS = {
-    400: "The body is not JSON.",
+    400: "The body is not what it claims to be: JSON, an array, compressed data.",
     401: "There is no API key, or it is not known.",
     403: "The scope of the API key is not enough.",
     404: "No such model or version.",
+    406: "There is no answer of a kind that `Accept` names.",
     409: "The version cannot be loaded; `detail` says why.",
-    413: "The body is larger than `MCDROP_MAX_BODY_BYTES`.",
-    415: "The body is compressed.",
+    413: "The body is larger than `MCDROP_MAX_BODY_BYTES`, as sent or decompressed.",
+    415: "The body is compressed otherwise than once, by gzip or deflate.",
     422: "The request does not fit the model or the server's limits; `detail` says how.",
     429: "Too many requests are waiting, or came lately from this caller; try again after "
     "`Retry-After` seconds.",
     503: "The model is loading or unavailable, or the server is stopping.",
 }
 
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key as a bearer token."},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -55,10 +60,34 @@ _SCHEMES = {
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 
-def request_body(model: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
-    """The part of an operation that describes a JSON body which the route reads on its own."""
-    content = {"schema": inline(model), "examples": examples}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+def request_body(
+    model: type[BaseModel], examples: dict[str, Any], *, binary: str | None = None
+) -> dict[str, Any]:
+    """The part of an operation that describes a body which the route reads on its own.
+
+    Args:
+        model: of the JSON.
+        examples: of it.
+        binary: media type of the bytes that may be sent in its place.
+    """
+    content: dict[str, Any] = {"application/json": {"schema": inline(model), "examples": examples}}
+    if binary is not None:
+        content[binary] = BINARY
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def query_parameters(model: type[BaseModel], hint: str) -> list[dict[str, Any]]:
+    """Describe a model's fields as parameters in the query; those that are not offered are not."""
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "description": hint + schema["description"],
+            "schema": {"anyOf": schema["anyOf"]},
+        }
+        for name, schema in inline(model)["properties"].items()
+        if "anyOf" in schema
+    ]
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

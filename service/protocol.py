@@ -1,4 +1,4 @@
-"""Messages of the Open Inference Protocol v2 (REST, JSON)."""
+"""Messages of the Open Inference Protocol v2 (REST)."""
 
 from __future__ import annotations
 
@@ -32,19 +32,24 @@ class InferInput(BaseModel):
     datatype: str
     parameters: Parameters = {}
     data: list[Any] | None = Field(
-        default=None, description="Row-major, flat or nested in the tensor's shape."
+        default=None,
+        description="Row-major, flat or nested in the tensor's shape. Absent where the tensor "
+        "follows the JSON in binary, with `binary_data_size` in the parameters.",
     )
 
 
 class RequestedOutput(BaseModel):
-    """An output to answer with."""
+    """An output to answer with; `parameters` takes `binary_data`."""
 
     name: str
     parameters: Parameters = {}
 
 
 class InferRequest(BaseModel):
-    """An inference request; `parameters` takes `mc_samples`, `mc_seed`, `mc_tolerance`."""
+    """An inference request.
+
+    `parameters` takes `mc_samples`, `mc_seed`, `mc_tolerance`, and `binary_data_output`.
+    """
 
     id: str | None = None
     parameters: Parameters = {}
@@ -60,9 +65,12 @@ class InferOutput(BaseModel):
     name: str
     shape: list[int]
     datatype: str
-    data: list[Any] = Field(
+    parameters: Parameters = {}
+    data: list[Any] | None = Field(
+        default=None,
         description="Flat, row-major; null where a number is undefined (the variances of a single "
-        "sample) or overflows."
+        "sample) or overflows. Absent where the tensor follows in binary, in `binary_data_size` "
+        "bytes.",
     )
 
 

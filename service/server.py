@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
@@ -19,6 +20,7 @@ from service.app import create_app
 from service.devices import resolve_devices
 from service.errors import StartError
 from service.folders import scan
+from service.grpc.endpoint import Endpoint, require_grpc
 from service.keys import read_keys
 from service.logs import log_config
 from service.settings import Settings
@@ -27,9 +29,9 @@ log = logging.getLogger(__name__)
 
 _ELSEWHERE = "set MCDROP_HOST to an address of this machine, such as 127.0.0.1 or 0.0.0.0"
 _REMEDIES = {
-    errno.EADDRINUSE: "stop the other program, or set MCDROP_PORT",
+    errno.EADDRINUSE: "stop the other program, or set {port}",
     errno.EADDRNOTAVAIL: _ELSEWHERE,
-    errno.EACCES: "set MCDROP_PORT to 1024 or above",
+    errno.EACCES: "set {port} to 1024 or above",
 }
 
 
@@ -46,8 +48,11 @@ def serve(settings: Settings) -> None:
     resolve_devices(settings.device)
     if settings.api_keys is not None:
         read_keys(settings.api_keys)  # likewise
+    require_grpc(settings)
+    if settings.grpc_port:  # the application opens it: too late to be told in one line
+        _listen(settings.host, settings.grpc_port, "MCDROP_GRPC_PORT").close()
     with _listen(settings.host, settings.port) as listener:
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 create_app(settings),
                 log_config=None,
@@ -72,7 +77,19 @@ def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+class _Server(uvicorn.Server):
+    """Lets gRPC finish what has begun while HTTP does, so that both have the same time."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop both, then the application."""
+        grpc: Endpoint | None = self.config.app.state.grpc  # type: ignore[union-attr]
+        stopping = asyncio.ensure_future(grpc.stop()) if grpc is not None else None
+        await super().shutdown(sockets)
+        if stopping is not None and not self.force_exit:
+            await stopping
+
+
+def _listen(host: str, port: int, setting: str = "MCDROP_PORT") -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):  # UnicodeError: it could not be a host's name
@@ -83,7 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((address[0], port), family=family, backlog=2048)
     except OSError as error:
         number = error.errno or 0
-        remedy = _REMEDIES.get(number, "set MCDROP_PORT or MCDROP_HOST")
+        remedy = _REMEDIES.get(number, "set {port} or MCDROP_HOST").format(port=setting)
         # strerror would repeat the address
         raise StartError(
             f"cannot listen on {host}:{port}: {os.strerror(number)}; {remedy}"

@@ -106,6 +106,12 @@ class Settings(BaseSettings):
         le=65535,
         description="TCP port; 0 lets the system choose one, which the log then says",
     )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="TCP port for gRPC, 0 as for port; without one there is no gRPC",
+    )
     models: Path = Field(
         default=Path("models"), description="The model repository, <name>/<version>/ folders"
     )

@@ -85,6 +85,12 @@ def describe_shape(spec: TensorSpec) -> str:
     return f"[{', '.join(axes)}]"
 
 
+def place(index: int, shape: Sequence[int]) -> str:
+    """Write where in an array its element number `index` is, e.g. `[0][3]`."""
+    where = np.unravel_index(index, tuple(shape))
+    return "".join(f"[{int(i)}]" for i in where)
+
+
 def _flatten(value: list[Any], name: str, *, depth: int) -> tuple[list[int], list[Any]]:
     """Take the lists apart level by level: the shape, and the leaves in row-major order."""
     shape, level = [len(value)], value
@@ -105,8 +111,8 @@ def _describe_ragged(level: list[Any], shape: list[int], name: str) -> str:
 
     odd = next(index for index, item in enumerate(level) if size(item) != size(level[0]))
     return (
-        f"input {name!r} is ragged: {_path(odd, shape)} is {_describe(level[odd])}, but "
-        f"{_path(0, shape)} is {_describe(level[0])}"
+        f"input {name!r} is ragged: {place(odd, shape)} is {_describe(level[odd])}, but "
+        f"{place(0, shape)} is {_describe(level[0])}"
     )
 
 
@@ -116,7 +122,7 @@ def _to_tensor(flat: list[Any], shape: Sequence[int], spec: TensorSpec) -> Tenso
     if not set(map(type, flat)) <= allowed:
         index = next(i for i, leaf in enumerate(flat) if type(leaf) not in allowed)
         raise InvalidRequestError(
-            f"input {spec.name!r}: {_path(index, shape)} is {_describe(flat[index])}; "
+            f"input {spec.name!r}: {place(index, shape)} is {_describe(flat[index])}; "
             f"the model takes {spec.dtype}, so send {wanted}"
         )
     if dtype.is_floating_point:
@@ -136,7 +142,7 @@ def _to_tensor(flat: list[Any], shape: Sequence[int], spec: TensorSpec) -> Tenso
     if bool(outside.any()):
         index = int(outside.nonzero()[0])
         raise InvalidRequestError(
-            f"input {spec.name!r}: {_path(index, shape)} is {flat[index]!r}, "
+            f"input {spec.name!r}: {place(index, shape)} is {flat[index]!r}, "
             f"outside the range of {spec.dtype}"
         )
     return tensor.reshape(list(shape))
@@ -164,8 +170,3 @@ def _describe(item: object) -> str:
     if isinstance(item, list):
         return f"a list of {len(item)}"
     return "an object" if isinstance(item, dict) else f"{orjson.dumps(item).decode():.40}"
-
-
-def _path(index: int, shape: Sequence[int]) -> str:
-    where = np.unravel_index(index, tuple(shape))
-    return "".join(f"[{int(i)}]" for i in where)

@@ -8,13 +8,25 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
+from torch import Tensor
 
 from mcdrop.tasks import Classification, Gaussian, Regression
 from service.bodies import JSON, read_json
 from service.errors import InvalidRequestError
 from service.inference import Array, Runtime, from_rows, infer, make_query, runtime
 from service.loaded import Loaded
-from service.openapi import problems, request_body
+from service.npy import NPY
+from service.openapi import BINARY, problems, query_parameters, request_body
+from service.predict_npy import (
+    HEADERS,
+    npy_response,
+    one_output,
+    read_parameters,
+    read_rows,
+    refuse_query,
+    sends_npy,
+    wants_npy,
+)
 from service.routes.models import Name, Number
 from service.schemas import PredictRequest, PredictResponse
 
@@ -38,12 +50,24 @@ _EXAMPLES = {
 }
 
 
+_ARRAY = {
+    "content": {NPY: BINARY},
+    "headers": {
+        name: {"description": f"With {NPY}. {meaning}", "schema": {"type": "string"}}
+        for name, meaning in HEADERS.items()
+    },
+}
+
+
 def _document(summary: str) -> dict[str, Any]:
     return {
         "summary": summary,
         "response_model": PredictResponse,
-        "responses": problems(400, 404, 413, 415, 422, 429, 503),
-        "openapi_extra": request_body(PredictRequest, _EXAMPLES),
+        "responses": {200: _ARRAY, **problems(400, 404, 406, 413, 415, 422, 429, 503)},
+        "openapi_extra": {
+            **request_body(PredictRequest, _EXAMPLES, binary=NPY),
+            "parameters": query_parameters(PredictRequest, f"With a body of {NPY}. "),
+        },
     }
 
 
@@ -63,12 +87,15 @@ async def predict_version(request: Request, run: Run, model: Name, version: Numb
 
 
 async def _predict(request: Request, run: Runtime, loaded: Loaded) -> Response:
-    asked = await read_json(request, PredictRequest)
+    as_npy = wants_npy(request)
+    asked, inputs = await _read(request, loaded)
+    if as_npy:
+        asked = asked.model_copy(update={"outputs": one_output(asked)})
     chosen = _choose_outputs(loaded, asked)
     query = make_query(
         run,
         loaded,
-        from_rows(loaded, asked.inputs),
+        inputs,
         samples=asked.samples,
         seed=asked.seed,
         interval=asked.interval,
@@ -95,7 +122,15 @@ async def _predict(request: Request, run: Runtime, loaded: Loaded) -> Response:
     }
     if asked.abstain_above is not None:
         answer["abstention"] = _abstention(loaded, asked.abstain_above)
-    return JSON(answer)
+    return npy_response(answer) if as_npy else JSON(answer)
+
+
+async def _read(request: Request, loaded: Loaded) -> tuple[PredictRequest, dict[str, Tensor]]:
+    if sends_npy(request):
+        return read_parameters(request), read_rows(loaded, await request.body())
+    refuse_query(request)
+    asked = await read_json(request, PredictRequest)
+    return asked, from_rows(loaded, asked.inputs)
 
 
 def _choose_outputs(loaded: Loaded, asked: PredictRequest) -> list[str]:

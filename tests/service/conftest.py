@@ -18,6 +18,7 @@ import httpx
 import pytest
 import torch
 import uvicorn
+from fastapi import FastAPI
 from torch import nn
 
 import mcdrop
@@ -128,8 +129,14 @@ class Live:
     """A server in this process, on a real socket."""
 
     client: httpx.Client
-    runtime: Runtime
+    app: FastAPI
     port: int
+
+    @property
+    def runtime(self):
+        runtime = self.app.state.runtime
+        assert isinstance(runtime, Runtime)
+        return runtime
 
 
 @dataclass
@@ -161,7 +168,7 @@ def _start(settings, key=None):
         address = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=address, timeout=30, headers=headers) as client:
             _wait_until_ready(client)
-            yield Live(client, app.state.runtime, port)
+            yield Live(client, app, port)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -1,5 +1,4 @@
 import contextlib
-import gzip
 import socket
 
 import pytest
@@ -58,15 +57,6 @@ def test_an_endless_body_is_not_read_to_its_end(small):
         answer = connection.recv(4096)
         assert answer.startswith(b"HTTP/1.1 413")
         assert b"connection: close" in answer.lower()
-
-
-def test_compressed_bodies_are_refused_by_name(small):
-    body = gzip.compress(b'{"inputs": [[1, 2, 3]]}')
-    headers = {"content-encoding": "gzip"}
-    for path, status in zip(PATHS, (415, 400), strict=True):
-        response = small.client.post(path, content=body, headers=headers)
-        assert response.status_code == status
-        assert "'gzip' is not offered" in said(response)
 
 
 @pytest.mark.parametrize(

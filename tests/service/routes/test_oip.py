@@ -21,7 +21,8 @@ def test_server_metadata_with_and_without_slash(client):
         response = client.get(path)
         assert response.status_code == 200
         assert response.json()["name"] == "mcdrop"
-        assert response.json()["extensions"] == ["model_repository"]
+        extensions = ["binary_tensor_data", "model_repository"]
+        assert response.json()["extensions"] == extensions
 
 
 def test_health(client):
@@ -111,7 +112,7 @@ def test_a_tolerance_stops_rows_early(client):
 
 
 def test_parameters_of_others_are_passed_over(client):
-    parameters = {"priority": 1, "binary_data_output": True, "timeout": 5, "mc_tolerance": None}
+    parameters = {"priority": 1, "timeout": 5, "mc_tolerance": None}
     assert infer(client, parameters=parameters).status_code == 200
 
 
@@ -169,7 +170,7 @@ def test_free_axes_are_minus_one(client):
     assert answer["outputs"][0]["shape"] == [1, 2, 3]
 
 
-def test_what_the_protocol_carries_in_binary_only_is_refused(client):
+def test_what_the_protocol_carries_in_binary_only_is_refused_as_json(client):
     response = infer(client, tensor(datatype="BF16"), model="brain")
     assert response.status_code == 400
     assert "in binary only" in response.json()["error"]
@@ -188,13 +189,6 @@ def test_bodies_that_are_no_request(client, body):
     response = client.post("/v2/models/shapes/infer", content=body)
     assert response.status_code == 400
     assert isinstance(response.json()["error"], str)
-
-
-def test_binary_bodies_are_refused_by_name(client):
-    headers = {"Inference-Header-Content-Length": "2"}
-    response = client.post("/v2/models/shapes/infer", content=b"{}\0\0", headers=headers)
-    assert response.status_code == 400
-    assert "binary tensor extension is not offered" in response.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, whatever it travels in: JSON, JSON with binary tensors, gRPC."""
