@@ -39,6 +39,13 @@ def said(response):
     return body.get("error") or body["detail"]
 
 
+def fields(response):
+    outputs = response.json()["outputs"]
+    if isinstance(outputs, dict):
+        return outputs
+    return {output["name"]: output["data"] for output in outputs}
+
+
 def post(server, path, content, encoding):
     headers = encoding if isinstance(encoding, list) else [("content-encoding", encoding)]
     return server.client.post(path, content=content, headers=headers)
@@ -46,13 +53,13 @@ def post(server, path, content, encoding):
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP", "identity, gzip", ""])
-def test_requests(small, path, encoding):
+def test_requests(small, path, encoding, alike):
     coding = encoding.lower().rpartition(", ")[2]
     packed = PACK.get(coding, bytes)(BODIES[path])
     answer = post(small, path, packed, encoding)
     assert answer.status_code == 200
-    plain = small.client.post(path, content=BODIES[path]).json()
-    assert answer.json()["outputs"] == plain["outputs"]
+    plain = small.client.post(path, content=BODIES[path])
+    alike(fields(answer), fields(plain))
 
 
 @pytest.mark.parametrize("path", PATHS)
