@@ -69,7 +69,7 @@ def _write(scope: Scope, status: int, sent: int, seconds: float) -> None:
         "bytes": sent,
         "client": f"{host}:{port}",
     }
-    if key := scope.get("state", {}).get("key_name"):
+    if key := scope.get("state", {}).get("key"):  # the gate's
         fields["key"] = key
     log.info(
         '%(client)s "%(method)s %(path)s" %(status)d, %(bytes)d bytes, %(duration_ms).1f ms',

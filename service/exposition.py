@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from prometheus_client import CollectorRegistry
@@ -22,13 +22,13 @@ from prometheus_client.metrics_core import (
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from service.histogram import Histogram
+from service.registry import State
 from service.tally import Tally
 
 Model: TypeAlias = tuple[str, int]
 StatusClass: TypeAlias = Literal["1xx", "2xx", "3xx", "4xx", "5xx"]
 
 _LABELS = ("model", "version")
-_STATES = ("loading", "ready", "unavailable")
 # Triton's counters, by their attribute in a tally. Their names lack the suffix _total, without
 # which neither OpenMetrics nor the client library lets a counter be: they go as `unknown` there.
 _TRITON = {
@@ -71,7 +71,7 @@ def families(
         "mcdrop_model_state", "1 for the state that a model is in", labels=[*_LABELS, "state"]
     )
     for model, number, current in states:
-        for name in dict.fromkeys((*_STATES, current)):
+        for name in dict.fromkeys((*get_args(State), current)):
             state.add_metric([model, str(number), name], float(name == current))
     yield state
     rows = GaugeMetricFamily(

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from service import Settings, create_app
-from service.access_log import AccessLog
-from service.telemetry import Telemetry
+from service.keys import KeyScope, key_entry, new_key
 
 
 def until(condition):
@@ -69,7 +68,7 @@ def test_a_record_says_what_was_asked_and_answered(client, written):
     assert fields["bytes"] == int(answer.headers["content-length"])  # as sent, compressed
     assert fields["duration_ms"] > 0
     assert re.fullmatch(r"127\.0\.0\.1:\d+", fields["client"])
-    assert "key" not in fields
+    assert fields["key"] == "anyone"  # on a server without keys
 
 
 def test_neither_query_nor_headers_nor_body_are_written(client, caplog, written):
@@ -120,15 +119,17 @@ def test_a_bug_is_500_and_too_large_a_body_413(start, repository, written):
     assert written("/v1/models/shapes/predict")[0]["status"] == 413
 
 
-def test_the_name_of_a_key_is_written_if_a_layer_within_found_one(written):
-    async def answer(scope, receive, send):
-        scope["state"]["key_name"] = "alice"
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def ignore(message):
-        pass
-
-    scope = {"type": "http", "method": "GET", "path": "/v1", "client": None, "state": {}}
-    asyncio.run(AccessLog(answer, Telemetry())(scope, None, ignore))
-    assert written("/v1")[0]["key"] == "alice"
+def test_the_key_is_written_by_its_name(start, repository, tmp_path, caplog, written):
+    key, keys = new_key(), tmp_path / "keys.toml"
+    keys.write_text(key_entry("alice", key, KeyScope.READ, None, None))
+    keys.chmod(0o600)
+    with start(Settings(models=repository, device="cpu", api_keys=keys)) as live:
+        live.client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
+        live.client.get("/v1/models", headers={"authorization": "Bearer wrong"})
+        until(lambda: len(written("/v1/models")) == 2)
+    taken, refused = written("/v1/models")
+    assert (taken["status"], taken["key"]) == (200, "alice")
+    assert refused["status"] == 401
+    assert "key" not in refused
+    assert key not in caplog.text
+    assert "wrong" not in caplog.text

@@ -154,7 +154,8 @@ def test_what_is_ready_has_its_series_before_it_is_asked(telemetry):
     assert value(telemetry, "nv_inference_request_success", version="2") is None
     for version, state in (("1", "ready"), ("2", "loading"), ("3", "warming")):
         assert value(telemetry, "mcdrop_model_state", version=version, state=state) == 1
-    assert value(telemetry, "mcdrop_model_state", state="loading") == 0
+    for state in ("loading", "unavailable", "unloaded"):
+        assert value(telemetry, "mcdrop_model_state", state=state) == 0
 
 
 def test_versions_that_are_gone_lose_their_series_once_nobody_waits(telemetry):
