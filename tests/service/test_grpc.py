@@ -107,7 +107,10 @@ def test_health_and_metadata(client):
     assert client.is_model_ready("shapes", "1")
     assert not client.is_model_ready("broken")
     server = client.get_server_metadata()
-    assert (server.name, list(server.extensions)) == ("mcdrop", ["binary_tensor_data"])
+    assert (server.name, list(server.extensions)) == (
+        "mcdrop",
+        ["binary_tensor_data", "model_repository"],
+    )
 
 
 def test_metadata_are_those_of_rest(client, server):

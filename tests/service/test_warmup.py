@@ -12,7 +12,7 @@ import mcdrop
 from service import Settings
 from service.errors import UnloadableError
 from service.fields import field_specs
-from service.registry import Loaded
+from service.loaded import Loaded
 from service.scheduler import Scheduler
 from service.warmup import warm
 
@@ -43,10 +43,17 @@ class Wide(nn.Module):
 def warmed(folder, **settings):
     predictor = mcdrop.load(folder)
     manifest = predictor.manifest
-    loaded = Loaded(manifest.name, manifest.version, predictor, manifest, field_specs(manifest))
+    loaded = Loaded(
+        manifest.name,
+        manifest.version,
+        (predictor,),
+        (predictor.residency(),),
+        manifest,
+        field_specs(manifest),
+    )
 
     async def main():
-        scheduler = Scheduler(torch.device("cpu"), capacity=1)
+        scheduler = Scheduler([torch.device("cpu")], capacity=1)
         try:
             await warm(loaded, scheduler, Settings(**settings))
         finally:
@@ -60,11 +67,11 @@ def planned(predictor):
     return sorted(rows for _, rows, _ in predictor._opened.source._plans)
 
 
-def test_every_number_of_rows_is_planned_before_the_first_request(repository):
+def test_steps_of_several_sizes_are_planned_before_the_first_request(repository):
     folder = repository / "shapes" / "1"
-    assert planned(warmed(folder, warmup_rows=32)) == [1, 2, 4, 8, 16, 32]
-    assert planned(warmed(folder, warmup_rows=5)) == [1, 2, 4]
-    assert planned(warmed(folder, warmup_rows=32, max_rows=2)) == [1, 2]
+    assert planned(warmed(folder)) == [1, 4, 16, 64]
+    assert planned(warmed(folder, warmup_rows=5)) == [1, 4, 8]  # plans are for powers of two
+    assert planned(warmed(folder, step_rows=2)) == [1, 2]
     assert planned(warmed(folder, warmup_rows=0)) == []
 
 
@@ -79,7 +86,7 @@ def test_a_model_that_takes_no_zeros_is_served_without(tmp_path, caplog):
     folder = mc.save(tmp_path / "m" / "1", name="m")
     with caplog.at_level(logging.WARNING, "service.warmup"):
         predictor = warmed(folder)
-    assert "model m/1 is not warm beyond 0 rows" in caplog.text
+    assert "model m/1 is not warm for 1 rows" in caplog.text
     assert predictor.predict(ids, samples=16).mean.shape == (2, 2)
 
 

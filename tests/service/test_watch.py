@@ -20,8 +20,11 @@ def models(repository, tmp_path):
 
 
 @pytest.fixture
-def live(start, models):
-    with start(Settings(models=models, device="cpu", watch_seconds=0.1, warmup_rows=0)) as found:
+def live(start, models, admin):
+    settings = Settings(
+        models=models, device="cpu", watch_seconds=0.1, warmup_rows=0, api_keys=admin.path
+    )
+    with start(settings, admin.key) as found:
         yield found
 
 
@@ -110,8 +113,11 @@ def test_the_watch_survives_a_folder_that_is_away(live, models, repository):
     until(lambda: answering(live) == 2)
 
 
-def test_without_a_watch_nothing_is_noticed(start, models, repository):
-    with start(Settings(models=models, device="cpu", watch_seconds=0, warmup_rows=0)) as live:
+def test_without_a_watch_nothing_is_noticed(start, models, repository, admin):
+    settings = Settings(
+        models=models, device="cpu", watch_seconds=0, warmup_rows=0, api_keys=admin.path
+    )
+    with start(settings, admin.key) as live:
         shutil.copytree(repository / "shapes" / "2", models / "shapes" / "2")
         time.sleep(0.5)
         assert answering(live) == 1

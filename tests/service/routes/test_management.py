@@ -17,9 +17,13 @@ def models(repository, tmp_path):
 
 
 @pytest.fixture
-def serving(start, models):
+def serving(start, models, admin):
+    settings = Settings(
+        models=models, device="cpu", watch_seconds=0, warmup_rows=0, api_keys=admin.path
+    )
+
     def serve():
-        return start(Settings(models=models, device="cpu", watch_seconds=0, warmup_rows=0))
+        return start(settings, admin.key)
 
     return serve
 

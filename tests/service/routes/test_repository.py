@@ -19,8 +19,11 @@ def models(repository, tmp_path):
 
 
 @pytest.fixture
-def live(start, models):
-    with start(Settings(models=models, device="cpu", watch_seconds=0.1, warmup_rows=0)) as found:
+def live(start, models, admin):
+    settings = Settings(
+        models=models, device="cpu", watch_seconds=0.1, warmup_rows=0, api_keys=admin.path
+    )
+    with start(settings, admin.key) as found:
         yield found
 
 
@@ -96,11 +99,16 @@ def test_a_body_that_is_no_json_is_400(live):
         assert live.client.post(f"/v2/repository/{path}", json=[]).status_code == 400
 
 
-def test_tritonclient(live, models, repository):
+def test_tritonclient(live, models, repository, admin):
     http = pytest.importorskip("tritonclient.http")
     from tritonclient.utils import InferenceServerException
 
+    class WithKey(http.InferenceServerClientPlugin):
+        def __call__(self, request):
+            request.headers["x-api-key"] = admin.key
+
     with http.InferenceServerClient(f"127.0.0.1:{live.port}") as client:
+        client.register_plugin(WithKey())
         index = client.get_model_repository_index()
         assert {entry["state"] for entry in index} == {"READY"}
         assert "model_repository" in client.get_server_metadata()["extensions"]
