@@ -12,28 +12,28 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from service.access import Access
-from service.access_log import AccessLog
-from service.bodies import BodyLimit
-from service.compression import Compress, Decompress
-from service.devices import resolve_devices
+from service.access.access import Access
+from service.access.gate import Gate
+from service.batching.devices import resolve_devices
 from service.errors import NotFoundError, install_handlers
-from service.folders import scan
-from service.gate import Gate
 from service.grpc.endpoint import serving
 from service.heads import HeadAsGet
 from service.inference import Runtime
 from service.openapi import DESCRIPTION, TAGS, document_keys
 from service.registry import Registry
-from service.repository import Repository
-from service.request_ids import RequestIds
+from service.repository.folders import scan
+from service.repository.repository import Repository
+from service.repository.watch import watch
 from service.routes import routers
 from service.scheduler import Scheduler
 from service.settings import Settings
 from service.stopping import AnswerCancelled
-from service.telemetry import ModelState, Telemetry
-from service.tracing import open_tracing
-from service.watch import watch
+from service.telemetry.access_log import AccessLog
+from service.telemetry.request_ids import RequestIds
+from service.telemetry.telemetry import ModelState, Telemetry
+from service.telemetry.tracing import open_tracing
+from service.wire.bodies import BodyLimit
+from service.wire.compression import Compress, Decompress
 
 
 class _Application(FastAPI):

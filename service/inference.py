@@ -18,17 +18,17 @@ from torch import Tensor
 from mcdrop.calibration import Abstention, Calibration
 from mcdrop.prediction import Prediction
 from mcdrop.predictor import MOST_SAMPLES
-from service.ask import Ask, Timed
+from service.batching.ask import Ask, Timed
 from service.errors import InvalidRequestError
 from service.loaded import Loaded
 from service.registry import Registry
-from service.repository import Repository
-from service.request_ids import current
+from service.repository.repository import Repository
 from service.scheduler import Scheduler
 from service.settings import Settings
-from service.telemetry import Telemetry, reason_of
-from service.tensors import from_nested
-from service.tracing import Tracing
+from service.telemetry.request_ids import current
+from service.telemetry.telemetry import Telemetry, reason_of
+from service.telemetry.tracing import Tracing
+from service.wire.tensors import from_nested
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from service.gate import scope_of
-from service.protocol import ErrorMessage
+from service.access.gate import scope_of
+from service.oip.protocol import ErrorMessage
 from service.schemas import Problem
 
 DESCRIPTION = """

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from service.errors import NotFoundError, NotReadyError
-from service.folders import Folder
 from service.loaded import Loaded
+from service.repository.folders import Folder
 
 State = Literal["loading", "ready", "unavailable", "unloaded"]
 Readiness = Literal["loading", "ready", "unavailable"]

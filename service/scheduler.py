@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from service.ask import Ask, Timed
-from service.lane import StepObserver
-from service.worker import Worker
+from service.batching.ask import Ask, Timed
+from service.batching.lane import StepObserver
+from service.batching.worker import Worker
 
 T = TypeVar("T")
 

@@ -16,14 +16,14 @@ from types import FrameType
 
 import uvicorn
 
+from service.access.keys import read_keys
 from service.app import create_app
-from service.devices import resolve_devices
+from service.batching.devices import resolve_devices
 from service.errors import StartError
-from service.folders import scan
 from service.grpc.endpoint import Endpoint, require_grpc
-from service.keys import read_keys
-from service.logs import log_config
+from service.repository.folders import scan
 from service.settings import Settings
+from service.telemetry.logs import log_config
 
 log = logging.getLogger(__name__)
 

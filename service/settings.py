@@ -30,10 +30,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.access.keys import KEY
 from service.config import Entry, read_toml, write_toml
 from service.errors import SettingsError
-from service.keys import KEY
-from service.logs import LogFormat
+from service.telemetry.logs import LogFormat
 
 PREFIX = "MCDROP_"
 _DEVICE = re.compile(r"auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?))*")

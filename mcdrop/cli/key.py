@@ -50,7 +50,7 @@ def key(
     from mcdrop.errors import McdropError
 
     try:
-        from service import keys
+        from service.access import keys
     except ModuleNotFoundError as error:
         raise McdropError(
             f"keys need {error.name}, which is not installed: pip install 'mcdrop[service]'"

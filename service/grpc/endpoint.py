@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from service.access import Access
+from service.access.access import Access
 from service.errors import StartError
 from service.inference import Runtime
 from service.settings import Settings

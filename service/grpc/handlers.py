@@ -14,13 +14,13 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from mcdrop.errors import InputError
-from service.access import Access
+from service.access.access import Access
+from service.access.gate import presented
+from service.access.keys import KeyScope
 from service.errors import DeadlineError, InvalidRequestError, RequestError
-from service.gate import presented
 from service.grpc import inference_pb2 as pb
 from service.grpc.messages import read_request, write_metadata, write_response
 from service.inference import Runtime, predicted
-from service.keys import KeyScope
 from service.oip.metadata import describe_model, describe_server, model_is_ready, server_is_ready
 from service.oip.request import choose_outputs, output_tensors, read_query
 
@@ -111,7 +111,7 @@ def method_handlers(run: Runtime, access: Access) -> Any:
 
 
 def _guarded(method: _Method, access: Access) -> Callable[[bytes, Any], Awaitable[Any]]:
-    """Let callers in as `service.gate` does, and say errors as gRPC does."""
+    """Let callers in as `service.access.gate` does, and say errors as gRPC does."""
 
     async def answer(request: bytes, context: Any) -> Any:
         trailing: list[tuple[str, str]] = []

@@ -8,9 +8,9 @@ from typing import Any
 from service.errors import InvalidRequestError
 from service.grpc import inference_pb2 as pb
 from service.loaded import Loaded
+from service.oip.protocol import ModelMetadata
 from service.oip.request import InferenceRequest, InputTensor, OutputTensor, RequestedOutput
 from service.oip.rest import to_bytes
-from service.protocol import ModelMetadata
 
 # where the values of a datatype are, if they are not raw; FP16 and BF16 are always
 _CONTENTS = {

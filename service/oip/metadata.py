@@ -6,7 +6,7 @@ from importlib.metadata import version as installed_version
 
 from service.inference import Runtime
 from service.loaded import Loaded
-from service.protocol import DATATYPES, ModelMetadata, ServerMetadata, TensorMetadata
+from service.oip.protocol import DATATYPES, ModelMetadata, ServerMetadata, TensorMetadata
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from service.arrays import Array, from_bytes
 from service.errors import InvalidRequestError
 from service.fields import FieldSpec
 from service.inference import Query, Runtime, check_inputs, make_query
 from service.loaded import Loaded
-from service.protocol import BINARY_ONLY, DATATYPES
+from service.oip.protocol import BINARY_ONLY, DATATYPES
 from service.schemas import MAX_SEED
-from service.tensors import from_row_major
+from service.wire.arrays import Array, from_bytes
+from service.wire.tensors import from_row_major
 
 _PARAMETERS = ("mc_samples", "mc_seed", "mc_tolerance")
 _NOT_OFFERED = ("classification", "shared_memory_region")

@@ -11,11 +11,11 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from service.bodies import JSON, parse_json
 from service.errors import InvalidRequestError, MalformedBodyError
 from service.loaded import Loaded
+from service.oip.protocol import InferInput, InferRequest
 from service.oip.request import InferenceRequest, InputTensor, OutputTensor, RequestedOutput
-from service.protocol import InferInput, InferRequest
+from service.wire.bodies import JSON, parse_json
 
 HEADER = "inference-header-content-length"
 _LENGTH = re.compile(r"[0-9]{1,18}")

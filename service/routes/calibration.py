@@ -11,8 +11,7 @@ from torch import Tensor
 from mcdrop.evaluation import Evaluation, Labelled, charts, evaluate
 from mcdrop.prediction import Prediction
 from mcdrop.tasks import Gaussian, Regression
-from service.ask import Ask
-from service.bodies import JSON, read_json
+from service.batching.ask import Ask
 from service.errors import InvalidRequestError, NotFoundError
 from service.inference import Query, Runtime, from_rows, make_query, runtime, unless_gone
 from service.known import Known
@@ -21,6 +20,7 @@ from service.openapi import problems, request_body
 from service.routes.models import Name, Number
 from service.schemas import CalibrationResponse, EvaluateRequest
 from service.targets import read_targets
+from service.wire.bodies import JSON, read_json
 
 router = APIRouter(prefix="/v1/models", tags=["calibration"])
 

@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from service.bodies import read_json
 from service.inference import Runtime, runtime
 from service.openapi import problems, request_body
-from service.passes import Changes, Key
 from service.registry import Version
-from service.repository_schemas import (
+from service.repository.passes import Changes, Key
+from service.repository.schemas import (
     FailedVersion,
     PinRequest,
     PinState,
@@ -26,6 +25,7 @@ from service.repository_schemas import (
     VersionName,
 )
 from service.routes.models import Name
+from service.wire.bodies import read_json
 
 router = APIRouter(prefix="/v1/repository", tags=["repository"])
 

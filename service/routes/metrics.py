@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.exposition import render
 from service.inference import Runtime, runtime
+from service.telemetry.exposition import render
 
 router = APIRouter(tags=["health"])
 

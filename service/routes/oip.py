@@ -9,10 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from service.inference import Runtime, infer, runtime
 from service.loaded import Loaded
 from service.oip.metadata import describe_model, describe_server, model_is_ready, server_is_ready
-from service.oip.request import choose_outputs, output_tensors, read_query
-from service.oip.rest import read_request, write_response
-from service.openapi import BINARY, protocol_errors, request_body
-from service.protocol import (
+from service.oip.protocol import (
     InferRequest,
     InferResponse,
     Live,
@@ -21,6 +18,9 @@ from service.protocol import (
     Ready,
     ServerMetadata,
 )
+from service.oip.request import choose_outputs, output_tensors, read_query
+from service.oip.rest import read_request, write_response
+from service.openapi import BINARY, protocol_errors, request_body
 from service.routes.models import Name, Number
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])

@@ -11,13 +11,15 @@ from fastapi import APIRouter, Depends, Request, Response
 from torch import Tensor
 
 from mcdrop.tasks import Classification, Gaussian, Regression
-from service.bodies import JSON, read_json
 from service.errors import InvalidRequestError
 from service.inference import Array, Runtime, from_rows, infer, make_query, runtime
 from service.loaded import Loaded
-from service.npy import NPY
 from service.openapi import BINARY, problems, query_parameters, request_body
-from service.predict_npy import (
+from service.routes.models import Name, Number
+from service.schemas import PredictRequest, PredictResponse
+from service.wire.bodies import JSON, read_json
+from service.wire.npy import NPY
+from service.wire.predict_npy import (
     HEADERS,
     npy_response,
     one_output,
@@ -27,8 +29,6 @@ from service.predict_npy import (
     sends_npy,
     wants_npy,
 )
-from service.routes.models import Name, Number
-from service.schemas import PredictRequest, PredictResponse
 
 router = APIRouter(prefix="/v1/models", tags=["predict"])
 

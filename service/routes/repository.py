@@ -11,13 +11,13 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from service.bodies import read_json
 from service.errors import InvalidRequestError
 from service.inference import Runtime, runtime
 from service.openapi import protocol_errors, request_body
 from service.registry import State, Version
-from service.repository_schemas import Done, IndexEntry, IndexRequest, LoadRequest, UnloadRequest
+from service.repository.schemas import Done, IndexEntry, IndexRequest, LoadRequest, UnloadRequest
 from service.routes.models import Name
+from service.wire.bodies import read_json
 
 router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"])
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from service.keys import KeyScope, find_key, read_keys
-from service.limits import Rate
+from service.access.keys import KeyScope, find_key, read_keys
+from service.access.limits import Rate
 
 MAIN = "from mcdrop.cli import main; main()"
 

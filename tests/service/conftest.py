@@ -23,8 +23,8 @@ from torch import nn
 
 import mcdrop
 from service import Settings, create_app
+from service.access.keys import KeyScope, key_entry, new_key
 from service.inference import Runtime
-from service.keys import KeyScope, key_entry, new_key
 
 CLASSES = ("circle", "square", "star")
 

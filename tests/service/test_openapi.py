@@ -1,7 +1,7 @@
 import pytest
 
 from service import Settings, create_app
-from service.protocol import InferRequest
+from service.oip.protocol import InferRequest
 from service.routes import calibration, oip, predict
 from service.schemas import EvaluateRequest, PredictRequest
 

@@ -10,11 +10,11 @@ import torch
 
 from service import Settings
 from service.errors import NotFoundError, NotReadyError, StartError
-from service.folders import scan, take_inventory
 from service.registry import Registry
-from service.repository import Repository
+from service.repository.folders import scan, take_inventory
+from service.repository.repository import Repository
+from service.repository.watch import watch
 from service.scheduler import Scheduler
-from service.watch import watch
 
 
 def load_all(models):

@@ -11,8 +11,8 @@ import torch
 import mcdrop
 from mcdrop.errors import InputError
 from mcdrop.prediction import Prediction
-from service.ask import Ask
-from service.devices import resolve_devices
+from service.batching.ask import Ask
+from service.batching.devices import resolve_devices
 from service.errors import (
     DeadlineError,
     InvalidRequestError,

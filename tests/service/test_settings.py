@@ -11,8 +11,8 @@ from pydantic import ByteSize, SecretStr
 
 from mcdrop.errors import McdropError
 from service import Settings
+from service.access.keys import new_key
 from service.errors import SettingsError
-from service.keys import new_key
 from service.settings import variables
 
 

@@ -1,0 +1,1 @@
+"""Continuous batching: asks, what they still need, and the steps that serve them."""

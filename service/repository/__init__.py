@@ -1,0 +1,1 @@
+"""The models folder: what lies in it, loaded beside the requests, and watched."""

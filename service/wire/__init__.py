@@ -1,0 +1,1 @@
+"""Bodies as they travel: JSON, .npy and raw arrays, compressed or not."""
