@@ -521,7 +521,7 @@ def test_messages_are_those_of_the_protocol(name):
 
 def test_generated_files_are_up_to_date(tmp_path):
     pytest.importorskip("grpc_tools")
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     source = "service/grpc/inference.proto"
     command = ["grpc_tools.protoc", "-I", str(root), f"--python_out={tmp_path}"]
     command += [f"--pyi_out={tmp_path}", source]
