@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 from tests.docker.machine import run
@@ -19,16 +20,35 @@ from tests.docker.machine import run
 ADDRESS = "127.0.0.2"
 
 
+def call(url: str, body: dict | None = None, **headers: str) -> dict:
+    """Ask for JSON; dashes in headers' names are underscores here."""
+    data = None if body is None else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **named})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
 class Container:
     """A running container; stop it with a signal and look at its exit code and log."""
 
-    def __init__(self, folder: Path, root: Path, image: dict, *, port: int, **options) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        image: dict,
+        *,
+        port: int,
+        settings: dict[str, object] | None = None,
+        **options,
+    ) -> None:
         self.name = folder.name
         self.image = image
         self.url = f"http://{ADDRESS}:{port}"
         self._state = folder / "state"
         self._log = folder / "log"
         environment = [*image["Env"], f"MCDROP_PORT={port}"]
+        environment += [f"{name}={value}" for name, value in (settings or {}).items()]
         spec = _spec(root, image, environment, **options)
         (folder / "config.json").write_text(json.dumps(spec))
         with self._log.open("wb") as log:
@@ -73,6 +93,13 @@ class Container:
         """Wait for it to end by itself and return its exit code."""
         return self._process.wait(seconds)
 
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Wait until the log holds a text."""
+        begin = time.monotonic()
+        while text not in self.log():
+            assert time.monotonic() - begin < seconds, f"no {text!r} in:\n{self.log()}"
+            time.sleep(0.05)
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = 10) -> int:
         """Send a signal to process 1 and return the exit code, as `docker stop` does."""
         run(*self._crun("kill", self.name, str(int(number))))
@@ -99,7 +126,7 @@ def _spec(
     environment: list[str],
     *,
     user: str | None = None,
-    models: Path | None = None,
+    volumes: dict[str, Path] | None = None,
     command: list[str] | None = None,
 ) -> dict:
     uid, gid = (int(number) for number in (user or image["User"]).split(":"))
@@ -111,8 +138,8 @@ def _spec(
         _mount("/tmp", "tmpfs", "tmpfs", *private, "mode=1777"),
         _mount("/sys", "sysfs", "sysfs", *private, "ro"),
     ]
-    if models is not None:
-        mounts.append(_mount("/models", "bind", str(models), "rbind", "ro"))
+    for place, path in (volumes or {}).items():
+        mounts.append(_mount(place, "bind", str(path), "rbind", "ro"))
     nothing = {kind: [] for kind in ("bounding", "effective", "permitted", "inheritable")}
     return {
         "ociVersion": "1.0.0",

@@ -9,93 +9,18 @@ import json
 import re
 import shutil
 import signal
-import socket
 import time
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.docker.container import Container
-from tests.docker.image import IMAGE, Store
-from tests.docker.machine import PipSettings, missing_tools, run
+from tests.docker.conftest import OURS, REPOSITORY
+from tests.docker.container import call
+from tests.docker.machine import run
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = "opt/mcdrop/lib/python3.11/site-packages"
-OURS = 10001
-
-
-@pytest.fixture(scope="module")
-def pip() -> PipSettings:
-    return PipSettings.of_machine()
-
-
-@pytest.fixture(scope="module")
-def store(pip: PipSettings, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store that holds the image, built from what is committed and nothing else."""
-    if reason := missing_tools():
-        pytest.skip(reason)
-    store = Store(REPOSITORY / ".docker-test")
-    store.make_base()
-    clone = tmp_path_factory.mktemp("clone") / "mcdrop"
-    run("git", "clone", "--quiet", "--no-hardlinks", REPOSITORY, clone)
-    revision = run("git", "-C", clone, "rev-parse", "HEAD").strip()
-    store.build(clone, pip, REVISION=revision)
-    return store
-
-
-@pytest.fixture
-def report(capsys: pytest.CaptureFixture) -> Callable[[str], None]:
-    """Print a figure where it is seen also when the test passes."""
-
-    def report(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n{line}", end="")
-
-    return report
-
-
-@pytest.fixture(scope="module")
-def root(store: Store) -> Iterator[Path]:
-    """The image's files."""
-    with store.mounted(IMAGE) as (_, root):
-        yield root
-
-
-Start = Callable[..., Container]
-
-
-@pytest.fixture
-def start(store: Store, root: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start containers that end with the test."""
-    containers: list[Container] = []
-
-    def start(**options) -> Container:
-        folder = tmp_path / f"mcdrop-{free_port()}"
-        folder.mkdir()
-        container = Container(folder, root, store.config(), port=free_port(), **options)
-        containers.append(container)
-        return container
-
-    yield start
-    for container in containers:
-        container.remove()
-
-
-def free_port() -> int:
-    with socket.create_server(("", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def call(url: str, body: dict | None = None) -> dict:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
 
 
 def digits() -> tuple[list, list[int]]:
@@ -114,7 +39,7 @@ class TestConfiguration:
         config = store.config()
         assert (config["Entrypoint"], config["Cmd"]) == (["mcdrop"], ["serve"])
         assert config["Healthcheck"]["Test"][:2] == ["CMD", "python3"]
-        assert list(config["ExposedPorts"]) == ["8000/tcp"]
+        assert list(config["ExposedPorts"]) == ["8000/tcp", "8001/tcp"]
 
     def test_it_listens_to_the_outside_and_takes_the_mounted_models(self, store):
         environment = dict(entry.split("=", 1) for entry in store.config()["Env"])
@@ -137,7 +62,7 @@ class TestConfiguration:
 class TestFiles:
     def test_only_what_serving_needs(self, root):
         shipped = {path.name.lower() for path in (root / PACKAGES).iterdir()}
-        assert {"torch", "mcdrop", "service", "fastapi"} <= shipped
+        assert {"torch", "mcdrop", "service", "fastapi", "grpc", "opentelemetry"} <= shipped
         tools = {"pip", "sklearn", "scipy", "matplotlib", "pytest", "mypy", "ruff", "transformers"}
         assert not tools & shipped
 
@@ -210,7 +135,7 @@ class TestRunning:
     def test_serves_the_models_mounted_at_models(self, start, root, tmp_path):
         models = tmp_path / "models"
         shutil.copytree(root / "models/diabetes", models / "diabetes")
-        container = start(models=models)
+        container = start(volumes={"/models": models})
         container.wait_until_healthy()
         listed = call(f"{container.url}/v1/models")["models"]
         assert [model["name"] for model in listed] == ["diabetes"]
@@ -228,7 +153,7 @@ class TestRunning:
 
     def test_says_what_is_wrong_with_an_empty_models_folder(self, start, tmp_path):
         (tmp_path / "empty").mkdir()
-        container = start(models=tmp_path / "empty")
+        container = start(volumes={"/models": tmp_path / "empty"})
         assert container.wait() != 0
         assert "/models" in container.log()
         assert "Traceback" not in container.log()
