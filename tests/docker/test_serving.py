@@ -53,7 +53,7 @@ def test_metrics_answer_and_count(start):
     call(container.url + PREDICT, BODY)
     with urllib.request.urlopen(f"{container.url}/metrics", timeout=30) as response:
         lines = response.read().decode().splitlines()
-    assert 'nv_inference_request_success_total{model="diabetes",version="1"} 1.0' in lines
+    assert 'nv_inference_request_success{model="diabetes",version="1"} 1.0' in lines
     assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
 
 
