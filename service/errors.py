@@ -190,6 +190,12 @@ def speaks_oip(path: str) -> bool:
     return path == "/v2" or path.startswith("/v2/")
 
 
+def problem(status: int, detail: str) -> dict[str, Any]:
+    """A problem as RFC 9457 has it."""
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
+
+
 def error_response(
     path: str,
     status: int,
@@ -205,8 +211,7 @@ def error_response(
         status = 400 if status in {409, 415, 422} else status
         body, media_type = {"error": detail}, "application/json"
     else:
-        title = HTTPStatus(status).phrase
-        body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        body = problem(status, detail)
         if violations:
             body["errors"] = list(violations)
         media_type = "application/problem+json"

@@ -44,7 +44,7 @@ def test_bodies_are_described_with_examples(document):
 
 def test_examples_fit_what_they_exemplify():
     pairs = (
-        (PredictRequest, predict._EXAMPLES),
+        (PredictRequest, predict.EXAMPLES),
         (InferRequest, oip._EXAMPLES),
         (EvaluateRequest, calibration._EXAMPLES),
     )
@@ -81,7 +81,8 @@ def test_operations_are_named_for_generated_clients(document):
         "get_repository",
         "get_version", "get_version_calibration", "get_version_reliability", "infer_model",
         "infer_version", "list_models", "live", "load_model", "metrics", "model_metadata",
-        "model_ready", "pin_version", "predict", "predict_version", "ready", "reload_repository",
+        "model_ready", "pin_version", "predict", "predict_stream", "predict_version",
+        "predict_version_stream", "ready", "reload_repository",
         "repository_index", "server_live", "server_metadata", "server_ready", "unload_model",
         "unpin_model", "version_metadata", "version_ready",
     ]  # fmt: skip
