@@ -149,7 +149,7 @@ def test_content_type_does_not_matter(client):
         ({"inputs": ROWS, "deadline_ms": 0}, "deadline_ms: "),
         (
             {"inputs": ROWS, "sample": 5},
-            "there are: inputs, samples, seed, interval, sets, abstain_above, outputs, tolerance, deadline_ms$",
+            "there are: inputs, samples, .*, outputs, tolerance, deadline_ms$",
         ),
         ({"inputs": ROWS, "outputs": ["lower"]}, "no output 'lower'"),
         ({"inputs": 5}, "inputs: send nested lists.*; got 5"),

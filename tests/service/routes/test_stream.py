@@ -124,8 +124,7 @@ def test_a_slow_reader_gets_the_latest_and_no_backlog(start, repository):
 
     with start(settings) as live:
         data = asyncio.run(main(live.port))
-    lines = [line for line in data.split(b"
-") if line.startswith(b"data: ")]
+    lines = [line for line in data.split(b"\n") if line.startswith(b"data: ")]
     numbers = [json.loads(line.removeprefix(b"data: "))["samples"][0] for line in lines]
     assert numbers == sorted(numbers)
     steps = [after - before for before, after in itertools.pairwise(numbers)]
