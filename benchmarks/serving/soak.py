@@ -36,7 +36,8 @@ def measure(
         root = Path(folder) / "models"
         spare = _publish(place, root, Path(folder))
         questions = mixture(place, seed)
-        with servers.mcdrop_server(root) as server:
+        watch = {"MCDROP_WATCH_SECONDS": "1"} if reload_every else {}
+        with servers.mcdrop_server(root, watch) as server:
             large = tuple(Question(q.model, q.row, _LARGE) for q in questions[:32])
             streams = _streams(server.port, questions, large, minutes * 60, rate)
             with (
@@ -228,7 +229,9 @@ def _failures(record: Record) -> list[str]:
     odd = {int(status) for status in record["valid"]} - allowed
     bad = {int(status) for status in record["bad"]} - abuse.REFUSED - {429, 503}
     late = {int(status) for status in record["drain"]} - allowed - {NO_ANSWER}
+    unseen = record["reloads"] > 1 and not record["versions"]["2"]
     said = {
+        "no answer came of the version that was copied in": unseen,
         f"valid requests got {sorted(odd)}": bool(odd),
         f"bad requests got {sorted(bad)}": bool(bad),
         f"while stopping, requests got {sorted(late)}": bool(late),
