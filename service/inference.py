@@ -46,8 +46,11 @@ class Runtime:
     tracing: Tracing | None = None
 
 
-def runtime(request: Request) -> Runtime:
-    """The running application's `Runtime`, as a FastAPI dependency."""
+async def runtime(request: Request) -> Runtime:
+    """The running application's `Runtime`, as a FastAPI dependency.
+
+    Not a sync one, which a thread would run.
+    """
     found = request.app.state.runtime
     assert isinstance(found, Runtime)
     return found

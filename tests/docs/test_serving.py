@@ -14,18 +14,12 @@ import pytest
 from tests.docs.blocks import BIN, ROOT, Server, block_of, blocks_of, serving
 
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-STARTS = (
-    "curl -s 127.0.0.1:8000/v1/models/diabetes/predict --json '{\n  \"inputs\": [[59, 2, 32.1, "
-    '101, 157, 93.2, 38, 4, 4.8598, 87]],\n  "samples": 256',
-    "curl -s 127.0.0.1:8000/v1/models/diabetes/predict --json '{\n  \"inputs\": [[59, 2, 32.1, "
-    '101, 157, 93.2, 38, 4, 4.8598, 87]],\n  "samples": 10000',
-    "curl -sN",
-    "import io",
-    "import numpy",
-    "curl -s -X POST",
-    "mcdrop key",
-)
-INTERVAL, DEADLINE, STREAM, NPY, TRITON, PIN, KEYS = STARTS
+_ROW = """curl -s 127.0.0.1:8000/v1/models/diabetes/predict --json '{
+  "inputs": [[59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.8598, 87]],
+  "samples": """
+INTERVAL, DEADLINE, STREAM = f"{_ROW}256", f"{_ROW}10000", "curl -sN"
+NPY, TRITON, PIN, KEYS = "import io", "import numpy", "curl -s -X POST", "mcdrop key"
+STARTS = (INTERVAL, DEADLINE, STREAM, NPY, TRITON, PIN, KEYS)
 
 pytestmark = pytest.mark.slow
 
