@@ -36,7 +36,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 COPY pyproject.toml ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-        print(*project["dependencies"], *project["optional-dependencies"]["service"], sep="\n")' \
+        extras = (project["optional-dependencies"][name] for name in ("service", "grpc", "otel")); \
+        print(*project["dependencies"], *sum(extras, []), sep="\n")' \
         > requirements.txt \
     && pip --python /opt/mcdrop/bin/python install --no-compile -c constraints.txt -r requirements.txt
 # Out: tests, headers and build tools that no server opens. In: bytecode of what a server imports,
@@ -91,7 +92,8 @@ ENV PATH=/opt/mcdrop/bin:$PATH \
     MCDROP_DRAIN_SECONDS=8
 WORKDIR /
 USER 10001:10001
-EXPOSE 8000
+# 8001 is where gRPC goes by custom; nothing listens there until MCDROP_GRPC_PORT says so
+EXPOSE 8000 8001
 # http.client, as urllib would go through a proxy that the environment names
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python3", "-I", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ['MCDROP_PORT']), timeout=4); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]

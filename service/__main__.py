@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mcdrop.errors import McdropError
-from service.server import serve
+from service.server import leave, serve
 from service.settings import Settings, variables
 
 
@@ -29,6 +29,7 @@ def main() -> int:
             sys.stdout.write(settings.to_toml())
         else:
             serve(settings)
+            leave()
     except McdropError as error:
         print(f"mcdrop: {error}", file=sys.stderr)  # noqa: T201 - the one line the operator reads
         return 1

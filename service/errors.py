@@ -16,6 +16,7 @@ McdropError
     ├── InvalidRequestError         422, the request does not fit the model (400 under /v2)
     ├── QueueFullError              429, with Retry-After
     ├── RateLimitedError            429, with Retry-After
+    ├── UnimplementedError          501, no such method; over gRPC only
     ├── NotReadyError               503, loading or stopping, with Retry-After
     └── DeadlineError               503, the deadline passed before there was an answer
 
@@ -164,6 +165,12 @@ class RateLimitedError(RequestError):
         super().__init__(message)
         self.retry_after = retry_after
         self.headers = {"retry-after": str(retry_after)}
+
+
+class UnimplementedError(RequestError):
+    """There is no such method."""
+
+    status = 501
 
 
 class NotReadyError(RequestError):

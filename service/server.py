@@ -11,6 +11,7 @@ import logging.config
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -77,6 +78,17 @@ def serve(settings: Settings) -> None:
         with _stop_on_signals(server):
             server.run(sockets=[listener])
     log.info("stopped")
+
+
+def leave() -> None:
+    """End the process after `serve`, with exit code 0, where a thread is left behind.
+
+    A stop waits for no model that is still being read. Python would end the thread that reads it
+    in the midst of torch's C++, and that aborts the process.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):

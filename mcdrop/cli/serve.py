@@ -16,6 +16,10 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Port; 8000 unless MCDROP_PORT says, 0 for any."),
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port for gRPC; none unless MCDROP_GRPC_PORT says."),
+    ] = None,
     models: Annotated[
         Path | None,
         typer.Option(help="Folder of artifacts, NAME/VERSION; models unless MCDROP_MODELS says."),
@@ -55,6 +59,7 @@ def serve(
     try:
         from service import Settings
         from service import serve as run
+        from service.server import leave
     except ModuleNotFoundError as error:
         raise McdropError(
             f"the server needs {error.name}, which is not installed: pip install 'mcdrop[service]'"
@@ -62,6 +67,7 @@ def serve(
     options = {
         "host": host,
         "port": port,
+        "grpc_port": grpc_port,
         "models": models,
         "device": device,
         "api_keys": api_keys,
@@ -72,3 +78,4 @@ def serve(
         typer.echo(settings.to_toml(), nl=False)
     else:
         run(settings)
+        leave()

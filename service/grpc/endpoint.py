@@ -68,7 +68,7 @@ async def serving(run: Runtime, access: Access) -> AsyncIterator[Endpoint | None
 async def _open(run: Runtime, access: Access, port: int) -> Endpoint:
     import grpc.aio
 
-    from service.grpc.handlers import SERVICE, method_handlers
+    from service.grpc.handlers import SERVICE, Service
 
     settings = run.settings
     server = grpc.aio.server(
@@ -77,7 +77,7 @@ async def _open(run: Runtime, access: Access, port: int) -> Endpoint:
             ("grpc.so_reuseport", 0),  # or a second server would share the port unnoticed
         ]
     )
-    server.add_generic_rpc_handlers((method_handlers(run, access),))
+    server.add_generic_rpc_handlers((Service(run, access),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         bound = server.add_insecure_port(f"{host}:{port}")

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from operator import methodcaller
 from typing import Any
-from urllib.parse import unquote
 
-import grpc
-from google.protobuf.message import DecodeError
-
-from mcdrop.errors import InputError
 from service.access.access import Access
-from service.access.gate import presented
 from service.access.keys import KeyScope
-from service.errors import DeadlineError, InvalidRequestError, RequestError
+from service.errors import InvalidRequestError
 from service.grpc import inference_pb2 as pb
-from service.grpc.messages import read_request, write_metadata, write_response
+from service.grpc.calls import Calls, Method
+from service.grpc.messages import (
+    read_parameters,
+    read_request,
+    write_index,
+    write_metadata,
+    write_response,
+)
 from service.inference import Runtime, predicted
+from service.oip import repository as oip
 from service.oip.metadata import describe_model, describe_server, model_is_ready, server_is_ready
 from service.oip.request import choose_outputs, output_tensors, read_query
-
-log = logging.getLogger(__name__)
 
 SERVICE = "inference.GRPCInferenceService"
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_CODES = {
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    503: grpc.StatusCode.UNAVAILABLE,
-}
 
 
 class Handlers:
-    """The methods of the service. What is not here, gRPC answers with UNIMPLEMENTED."""
+    """The methods of the service."""
 
     def __init__(self, run: Runtime) -> None:
         self._run = run
@@ -77,81 +68,79 @@ class Handlers:
         timed = await predicted(self._run, loaded, read_query(self._run, loaded, asked))
         return write_response(loaded, asked, output_tensors(chosen, timed.value))
 
+    async def repository_index(
+        self, request: pb.RepositoryIndexRequest
+    ) -> pb.RepositoryIndexResponse:
+        """Every version of every model, also those that are not served, with the reason."""
+        _only_repository(request.repository_name)
+        return write_index(oip.list_versions(self._run, ready=request.ready))
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Method:
-    """A method; `scope` is what a caller's key must allow, `spends` whether it counts as a use."""
+    async def load_model(
+        self, request: pb.RepositoryModelLoadRequest
+    ) -> pb.RepositoryModelLoadResponse:
+        """Load what is new, changed, failed or unloaded of a model; answers when done."""
+        _only_repository(request.repository_name)
+        parameters = read_parameters(request.parameters)
+        # as over HTTP, a caller who goes away leaves nothing half loaded
+        await asyncio.shield(oip.load_model(self._run, request.model_name, parameters))
+        return pb.RepositoryModelLoadResponse()
 
-    handle: Callable[[Any], Awaitable[Any]]
-    message: Any
-    scope: KeyScope | None = KeyScope.READ
-    spends: bool = False
-
-
-def method_handlers(run: Runtime, access: Access) -> Any:
-    """The service's methods by name, for `grpc.aio.Server.add_generic_rpc_handlers`."""
-    handlers = Handlers(run)
-    methods = {
-        "ServerLive": _Method(handlers.server_live, pb.ServerLiveRequest, scope=None),
-        "ServerReady": _Method(handlers.server_ready, pb.ServerReadyRequest, scope=None),
-        "ModelReady": _Method(handlers.model_ready, pb.ModelReadyRequest),
-        "ServerMetadata": _Method(handlers.server_metadata, pb.ServerMetadataRequest),
-        "ModelMetadata": _Method(handlers.model_metadata, pb.ModelMetadataRequest),
-        "ModelInfer": _Method(handlers.model_infer, pb.ModelInferRequest, spends=True),
-    }
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            name: grpc.unary_unary_rpc_method_handler(
-                _guarded(method, access), response_serializer=methodcaller("SerializeToString")
-            )
-            for name, method in methods.items()
-        },
-    )
+    async def unload_model(
+        self, request: pb.RepositoryModelUnloadRequest
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Unload all versions of a model; answers when it takes no more requests."""
+        _only_repository(request.repository_name)
+        oip.unload_model(self._run, request.model_name, read_parameters(request.parameters))
+        return pb.RepositoryModelUnloadResponse()
 
 
-def _guarded(method: _Method, access: Access) -> Callable[[bytes, Any], Awaitable[Any]]:
-    """Let callers in as `service.access.gate` does, and say errors as gRPC does."""
+class Service:
+    """The service as `grpc.aio.Server.add_generic_rpc_handlers` takes one."""
 
-    async def answer(request: bytes, context: Any) -> Any:
-        trailing: list[tuple[str, str]] = []
-        try:
-            _admit(method, access, context)
-            return await method.handle(method.message.FromString(request))
-        except DecodeError:
-            code, said = grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be read"
-        except DeadlineError as error:
-            code, said = grpc.StatusCode.DEADLINE_EXCEEDED, str(error)
-        except RequestError as error:
-            code = _CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
-            said = str(error)
-            trailing = [item for item in error.headers.items() if item[0] == "retry-after"]
-        except InputError as error:
-            code, said = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-        except Exception:
-            log.exception("a gRPC request failed")
-            code = grpc.StatusCode.INTERNAL
-            said = "the server failed on this request; its log says more"
-        return await context.abort(code, said, tuple(trailing))
+    def __init__(self, run: Runtime, access: Access) -> None:
+        self._calls = Calls(access, run.tracing)
+        methods = _methods(Handlers(run))
+        self._known = ", ".join(method.name.rpartition("/")[2] for method in methods)
+        self._handlers = {method.name: self._calls.handler(method) for method in methods}
 
-    return answer
+    def service(self, call: Any) -> Any:
+        """What answers a call; gRPC's own answer to what is not there would leave no record."""
+        found = self._handlers.get(call.method)
+        return found or self._calls.refuser(call.method, self._known)
 
 
-def _admit(method: _Method, access: Access, context: Any) -> None:
-    if method.scope is None:
-        return
-    metadata = {
-        key.encode(): value if isinstance(value, bytes) else value.encode()
-        for key, value in context.invocation_metadata()
-    }
-    key = access.check(presented(metadata), method.scope)
-    if method.spends:
-        access.spend(key, _address(context.peer()))
+def _methods(handlers: Handlers) -> list[Method]:
+    predicts, manages = {"spends": True}, {"scope": KeyScope.ADMIN}
+    methods: list[tuple[str, Any, Any, dict[str, Any]]] = [
+        ("ServerLive", handlers.server_live, pb.ServerLiveRequest, {"scope": None}),
+        ("ServerReady", handlers.server_ready, pb.ServerReadyRequest, {"scope": None}),
+        ("ModelReady", handlers.model_ready, pb.ModelReadyRequest, {}),
+        ("ServerMetadata", handlers.server_metadata, pb.ServerMetadataRequest, {}),
+        ("ModelMetadata", handlers.model_metadata, pb.ModelMetadataRequest, {}),
+        ("ModelInfer", handlers.model_infer, pb.ModelInferRequest, predicts),
+        ("RepositoryIndex", handlers.repository_index, pb.RepositoryIndexRequest, manages),
+        ("RepositoryModelLoad", handlers.load_model, pb.RepositoryModelLoadRequest, manages),
+        ("RepositoryModelUnload", handlers.unload_model, pb.RepositoryModelUnloadRequest, manages),
+    ]
+    return [
+        Method(f"/{SERVICE}/{name}", _reading(message, handle), **needs)
+        for name, handle, message, needs in methods
+    ]
 
 
-def _address(peer: str) -> str:
-    """The caller's IP address, of gRPC's `ipv4:127.0.0.1:80` or `ipv6:%5B::1%5D:80`."""
-    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+def _reading(message: Any, handle: Callable[[Any], Awaitable[Any]]) -> Callable[[bytes], Any]:
+    async def read_and_handle(request: bytes) -> Any:
+        return await handle(message.FromString(request))
+
+    return read_and_handle
+
+
+def _only_repository(name: str) -> None:
+    if name:
+        raise InvalidRequestError(
+            "there is one repository, and it has no name: leave repository_name empty; "
+            f"got {name!r:.80}"
+        )
 
 
 def _version(said: str) -> int | None:

@@ -11,6 +11,7 @@ from service.loaded import Loaded
 from service.oip.protocol import ModelMetadata
 from service.oip.request import InferenceRequest, InputTensor, OutputTensor, RequestedOutput
 from service.oip.rest import to_bytes
+from service.repository.schemas import IndexEntry
 
 # where the values of a datatype are, if they are not raw; FP16 and BF16 are always
 _CONTENTS = {
@@ -50,8 +51,21 @@ def read_request(message: pb.ModelInferRequest) -> InferenceRequest:
         )
         for place, given in enumerate(message.inputs)
     ]
-    outputs = [RequestedOutput(out.name, _parameters(out.parameters)) for out in message.outputs]
-    return InferenceRequest(inputs, outputs, _parameters(message.parameters), message.id)
+    outputs = [
+        RequestedOutput(out.name, read_parameters(out.parameters)) for out in message.outputs
+    ]
+    return InferenceRequest(inputs, outputs, read_parameters(message.parameters), message.id)
+
+
+def read_parameters(
+    given: Mapping[str, pb.InferParameter | pb.ModelRepositoryParameter],
+) -> dict[str, Any]:
+    """Parameters by name; None for one without a value."""
+    parameters = {}
+    for name, value in given.items():
+        kind = value.WhichOneof("parameter_choice")
+        parameters[name] = None if kind is None else getattr(value, kind)
+    return parameters
 
 
 def write_response(
@@ -83,6 +97,12 @@ def write_metadata(metadata: ModelMetadata) -> pb.ModelMetadataResponse:
     )
 
 
+def write_index(entries: Sequence[IndexEntry]) -> pb.RepositoryIndexResponse:
+    """List the repository."""
+    models = [pb.RepositoryIndexResponse.ModelIndex(**entry.model_dump()) for entry in entries]
+    return pb.RepositoryIndexResponse(models=models)
+
+
 _tensor = pb.ModelMetadataResponse.TensorMetadata
 
 
@@ -106,11 +126,3 @@ def _typed(given: pb.ModelInferRequest.InferInputTensor) -> list[Any]:
             f"contents.{wanted} and nowhere else; got {got}"
         )
     return list(filled[0][1])
-
-
-def _parameters(given: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
-    parameters = {}
-    for name, value in given.items():
-        kind = value.WhichOneof("parameter_choice")
-        parameters[name] = None if kind is None else getattr(value, kind)
-    return parameters

@@ -11,10 +11,9 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from service.errors import InvalidRequestError
 from service.inference import Runtime, runtime
+from service.oip import repository as oip
 from service.openapi import protocol_errors, request_body
-from service.registry import State, Version
 from service.repository.schemas import Done, IndexEntry, IndexRequest, LoadRequest, UnloadRequest
 from service.routes.models import Name
 from service.wire.bodies import read_json
@@ -23,14 +22,6 @@ router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"])
 
 Run = Annotated[Runtime, Depends(runtime)]
 M = TypeVar("M", bound=BaseModel)
-
-# Triton knows no state for what is not to be loaded
-_STATES: dict[State, Any] = {
-    "ready": "READY",
-    "loading": "LOADING",
-    "unavailable": "UNAVAILABLE",
-    "unloaded": "UNAVAILABLE",
-}
 
 
 def _document(summary: str, model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
@@ -44,12 +35,7 @@ def _document(summary: str, model: type[BaseModel], example: dict[str, Any]) -> 
 async def repository_index(request: Request, run: Run) -> list[IndexEntry]:
     """Every version of every model, also those that are not served, with the reason."""
     asked = await _read(request, IndexRequest)
-    return [
-        _entry(version)
-        for name in run.registry.names()
-        for version in run.registry.versions(name)
-        if not asked.ready or version.state == "ready"
-    ]
+    return oip.list_versions(run, ready=asked.ready)
 
 
 @router.post("/models/{model}/load", **_document("Load a model", LoadRequest, {}))
@@ -60,13 +46,7 @@ async def load_model(request: Request, run: Run, model: Name) -> Done:
     comes from the repository and nowhere else: neither files nor a configuration are taken.
     """
     asked = await _read(request, LoadRequest)
-    if asked.parameters:
-        name = next(iter(asked.parameters))
-        raise InvalidRequestError(
-            f"load takes no parameters, got {name[:80]!r}: models come from the server's "
-            "repository, files and configurations are not taken from requests"
-        )
-    await run.repository.load(model)
+    await oip.load_model(run, model, asked.parameters)
     return Done()
 
 
@@ -80,12 +60,7 @@ async def unload_model(request: Request, run: Run, model: Name) -> Done:
     Those that have begun are finished. It stays unloaded until `load`, or until its files change.
     """
     asked = await _read(request, UnloadRequest)
-    unknown = sorted(set(asked.parameters) - {"unload_dependents"})
-    if unknown:
-        raise InvalidRequestError(
-            f"unload takes no parameter {unknown[0][:80]!r}, only unload_dependents"
-        )
-    run.repository.unload(model)
+    oip.unload_model(run, model, asked.parameters)
     return Done()
 
 
@@ -93,12 +68,3 @@ async def _read(request: Request, model: type[M]) -> M:
     if not await request.body():  # the body is optional; starlette keeps it for a second reader
         return model()
     return await read_json(request, model)
-
-
-def _entry(version: Version) -> IndexEntry:
-    return IndexEntry(
-        name=version.name,
-        version=str(version.number),
-        state=_STATES[version.state],
-        reason=version.reason or "",
-    )

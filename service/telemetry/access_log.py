@@ -51,16 +51,27 @@ class AccessLog:
             route = getattr(scope.get("route"), "path", "other")
             self._telemetry.http(route, status, seconds)
             if status != 200 or not _is_probe(scope["path"]):
-                _write(scope, status, sent, seconds)
+                _write_request(scope, status, sent, seconds)
 
 
 def _is_probe(path: str) -> bool:
     return path == "/metrics" or "/health/" in path
 
 
-def _write(scope: Scope, status: int, sent: int, seconds: float) -> None:
+def write_call(method: str, code: str, seconds: float, client: str, key: str | None) -> None:
+    """Write the line of a gRPC call; `code` is the name of its status."""
+    fields = {
+        "method": quote(method)[:_LONGEST],
+        "code": code,
+        "duration_ms": round(seconds * 1e3, 3),
+        "client": client,
+    }
+    _write('%(client)s "%(method)s" %(code)s, %(duration_ms).1f ms', fields, key)
+
+
+def _write_request(scope: Scope, status: int, sent: int, seconds: float) -> None:
     host, port = scope.get("client") or ("-", 0)
-    fields: dict[str, Any] = {
+    fields = {
         "method": scope["method"],
         # quoted again, as a decoded path may hold line breaks
         "path": quote(scope["path"])[:_LONGEST],
@@ -69,10 +80,11 @@ def _write(scope: Scope, status: int, sent: int, seconds: float) -> None:
         "bytes": sent,
         "client": f"{host}:{port}",
     }
-    if key := scope.get("state", {}).get("key"):  # the gate's
+    line = '%(client)s "%(method)s %(path)s" %(status)d, %(bytes)d bytes, %(duration_ms).1f ms'
+    _write(line, fields, scope.get("state", {}).get("key"))  # the gate's
+
+
+def _write(line: str, fields: dict[str, Any], key: str | None) -> None:
+    if key is not None:
         fields["key"] = key
-    log.info(
-        '%(client)s "%(method)s %(path)s" %(status)d, %(bytes)d bytes, %(duration_ms).1f ms',
-        fields,
-        extra={"fields": fields},
-    )
+    log.info(line, fields, extra={"fields": fields})

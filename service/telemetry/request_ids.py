@@ -26,11 +26,24 @@ class Current:
 current: ContextVar[Current | None] = ContextVar("current", default=None)
 
 
-class RequestIds:
-    """ASGI middleware that gives each request an id, and answers with it as `X-Request-ID`.
+def begin_request(given: str) -> str:
+    """Make a request the current one of its task, and give it an id.
 
-    It is the caller's own if that is sane: up to 128 letters, digits, dots, dashes, underscores.
+    Args:
+        given: the id that came with it; taken if that is sane: up to 128 letters, digits, dots,
+            dashes, underscores.
+
+    Returns:
+        Its id, which the answer is to carry.
     """
+    request_id = given if _SANE.fullmatch(given) else uuid.uuid4().hex
+    # never reset: a request has a task of its own, in which the server logs what escapes
+    current.set(Current(request_id))
+    return request_id
+
+
+class RequestIds:
+    """ASGI middleware that gives each request an id, and answers with it as `X-Request-ID`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -40,10 +53,7 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SANE.fullmatch(given) else uuid.uuid4().hex
-        # never reset: a request has a task of its own, in which the HTTP server logs what escapes
-        current.set(Current(request_id))
+        request_id = begin_request(Headers(scope=scope).get("x-request-id", ""))
 
         async def tag(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
+from collections.abc import Iterator, Mapping
 from threading import Thread
 from typing import Any
 
 from fastapi.telemetry import TelemetryConfig
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from starlette.types import Scope
 
 from service.errors import StartError
@@ -17,15 +19,18 @@ from service.telemetry.request_ids import current
 
 _PATH = "/v1/traces"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+# statuses of gRPC that OpenTelemetry counts as the server's fault
+_FAULTS = frozenset({"DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNIMPLEMENTED", "UNKNOWN"})
 _FLUSH_SECONDS = 2.0  # what a collector that is there needs is far less
 
 
 class Tracing:
     """Spans of one application, sent to a collector by OTLP over HTTP.
 
-    FastAPI makes the span of the request, a child of the caller's `traceparent`; the standard
-    `OTEL_*` variables say who is traced (`OTEL_TRACES_SAMPLER`), under which name
-    (`OTEL_SERVICE_NAME`), and with which headers spans are sent (`OTEL_EXPORTER_OTLP_HEADERS`).
+    FastAPI makes the span of a request, `call` that of a gRPC call: a child of the caller's
+    `traceparent`. The standard `OTEL_*` variables say who is traced (`OTEL_TRACES_SAMPLER`), under
+    which name (`OTEL_SERVICE_NAME`), and with which headers spans are sent
+    (`OTEL_EXPORTER_OTLP_HEADERS`).
     Nothing runs before `start`.
 
     Raises:
@@ -73,6 +78,37 @@ class Tracing:
         flush = Thread(target=self.provider.shutdown, name="mcdrop-spans", daemon=True)
         flush.start()
         await asyncio.to_thread(flush.join, min(seconds, _FLUSH_SECONDS))
+
+    @contextlib.contextmanager
+    def call(self, method: str, metadata: Mapping[str, str], *, known: bool) -> Iterator[None]:
+        """The span of a gRPC call, a child of the caller's `traceparent`, for `call_ended` to end.
+
+        Args:
+            method: `/package.Service/Method`.
+            metadata: what came with the call.
+            known: whether there is such a method; what callers make up names no span.
+        """
+        name = method.removeprefix("/")
+        attributes = {"rpc.system.name": "grpc", "rpc.method": name if known else "_OTHER"}
+        if not known:
+            attributes["rpc.method_original"] = name
+        with self._tracer.start_as_current_span(
+            name if known else "grpc",
+            context=propagate.extract(metadata),
+            kind=trace.SpanKind.SERVER,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
+        ):
+            yield
+
+    def call_ended(self, code: str) -> None:
+        """Say of the current span how the call ended, by the name of gRPC's status."""
+        span = trace.get_current_span()
+        span.set_attribute("rpc.response.status_code", code)
+        if code in _FAULTS:
+            span.set_attribute("error.type", code)
+            span.set_status(trace.StatusCode.ERROR)
 
     def begin(self, model: str, version: int, **counts: int) -> None:
         """Say of the current span which model it is about, and how many rows and samples."""

@@ -20,11 +20,10 @@ def environment(**values):
 def test_options_win_over_the_environment_and_a_signal_stops_it(artifacts):
     command = [
         sys.executable, "-c", MAIN, "serve", "--models", str(artifacts), "--port", "0",
-        "--host", "127.0.0.1", "--device", "cpu",
+        "--host", "127.0.0.1", "--device", "cpu", "--grpc-port", "0",
     ]  # fmt: skip
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=environment(MCDROP_HOST="no.such.host")
-    ) as process:
+    given = environment(MCDROP_HOST="no.such.host", MCDROP_GRPC_PORT="1")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=given) as process:
         try:
             address = next(
                 match[1] for line in process.stderr if (match := re.search(r"(http://\S+)", line))
@@ -33,8 +32,9 @@ def test_options_win_over_the_environment_and_a_signal_stops_it(artifacts):
                 assert "classes" in json.dumps(json.load(response))
         finally:
             process.send_signal(signal.SIGTERM)
-            process.stderr.read()
+            rest = process.stderr.read()
     assert process.returncode == 0
+    assert int(re.search(r"listening on grpc://127\.0\.0\.1:(\d+)", rest)[1]) > 1
 
 
 def test_the_environment_counts_where_no_option_is_given():

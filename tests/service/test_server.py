@@ -40,6 +40,23 @@ def test_a_signal_stops_it_cleanly(spawn, repository, number):
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize("seconds", [0, 0.2, 0.5, 1])
+def test_a_signal_while_models_are_read_stops_it_cleanly(repository, seconds):
+    settings = {"MODELS": repository, "PORT": 0, "DEVICE": "cpu"}
+    environment = os.environ | {f"MCDROP_{key}": str(value) for key, value in settings.items()}
+    with subprocess.Popen(
+        [sys.executable, "-m", "service"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "Application startup complete" in line:
+                time.sleep(seconds)
+                process.terminate()
+    assert process.returncode == 0, "".join(lines)
+    assert lines[-1].endswith("stopped\n")
+
+
 def test_a_stop_finishes_the_requests_that_have_begun(spawn, repository):
     with spawn(repository, drain_seconds=120) as server:
         url = f"http://127.0.0.1:{server.port}/v1/models/shapes/predict"

@@ -26,7 +26,7 @@ from tritonclient.grpc import service_pb2 as theirs  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
 from service.grpc import inference_pb2 as ours  # noqa: E402
-from service.grpc.handlers import _address  # noqa: E402
+from service.grpc.calls import _address  # noqa: E402
 
 ROWS = np.array([[0.1, -0.2, 0.3, 0.4], [1, 2, 3, 4]], np.float32)
 RAW = (ROWS.tobytes(),)
@@ -277,8 +277,17 @@ def test_status_codes(infer, message, code, said):
 
 
 def test_what_is_not_there_is_unimplemented(client):
-    with pytest.raises(InferenceServerException, match="UNIMPLEMENTED"):
-        client.get_model_repository_index()
+    with pytest.raises(InferenceServerException, match=r"UNIMPLEMENTED.*ModelConfig.*ModelInfer,"):
+        client.get_model_config("shapes")
+
+
+def test_a_stream_is_refused_without_waiting_for_a_message(port):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        never = threading.Event()
+        refused = stream(iter(never.wait, True), timeout=20)
+        assert refused.code() == grpc.StatusCode.UNIMPLEMENTED
+        never.set()
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
@@ -323,10 +332,11 @@ def test_a_deadline_that_passes_frees_the_device(server, infer):
 
 def test_a_client_that_vanishes_frees_the_device(server, port):
     channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-    call(channel, "ModelInfer", theirs.ModelInferResponse).future(slow())
+    pending = call(channel, "ModelInfer", theirs.ModelInferResponse).future(slow())
     until(lambda: load(server) > 0)
     channel.close()
     until(lambda: load(server) == 0)
+    assert pending.done()  # and kept until here: a call that is forgotten is cancelled
 
 
 KEY, SLOW_KEY = new_key(), new_key()
