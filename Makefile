@@ -31,7 +31,7 @@ $(DEMO) &: | $(STAMP)
 	$(BIN)/mcdrop demo --output $(MODELS)
 
 serve: setup models ## Train the demo models if need be and serve them on 127.0.0.1:8000
-	MCDROP_MODELS=$(MODELS) exec $(BIN)/mcdrop serve
+	MCDROP_MODELS=$(MODELS) OMP_WAIT_POLICY=passive exec $(BIN)/mcdrop serve
 
 # One process a core, each with one thread; what measures time or memory comes after, alone.
 test: setup ## Run the tests
