@@ -73,9 +73,7 @@ def _tuning(records: list[Record]) -> str:
             (str(Setting(**one["setting"])), rate(one["rows_per_s"]), time(one["p99_ms"]))
             for one in tried
         ]
-        most = tried[0]["setting"]["max_batch_size"]
-        table = tables.table((f"{row['title']}: setting", "throughput", "p99"), cells)
-        parts.append(f"{table}\n\nBatches of up to {most} were best.")
+        parts.append(tables.table((f"{row['title']}: setting", "throughput", "p99"), cells))
     return "\n\n".join(parts)
 
 
