@@ -131,7 +131,7 @@ def _soak(records: list[Record]) -> str:
         ("bad requests, by status", counts("bad")),
         ("hung up in the middle", f"{row['hung_up']:,}"),
         ("client processes killed", f"{row['killed']}"),
-        ("reloads", f"{row['reloads']} (answers by version: {counts('versions')})"),
+        ("reloads", f"{row['reloads']} (answers by version: {counts('answered_by')})"),
         ("p50, p99", f"{time(latency['p50_ms'])}, {time(latency['p99_ms'])}"),
         ("answers checked, wrong", f"{row['checked']:,}, {row['wrong']}"),
         (
