@@ -15,7 +15,7 @@ DEMO   := $(MODELS)/digits/1/model.json $(MODELS)/diabetes/1/model.json
 .PHONY: help setup models serve test fuzz lint check bench bench-serving uci docs docker-test clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv with everything pinned in constraints.txt
 
