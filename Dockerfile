@@ -86,6 +86,7 @@ ENV PATH=/opt/mcdrop/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    OMP_WAIT_POLICY=passive \
     MCDROP_HOST=0.0.0.0 \
     MCDROP_PORT=8000 \
     MCDROP_MODELS=/models \

@@ -9,12 +9,13 @@ STAMP  := $(VENV)/.installed
 PEERS  ?= .venv-peers
 PEERED := $(PEERS)/.installed
 MODELS ?= models
+FUZZ   ?= 10
 DEMO   := $(MODELS)/digits/1/model.json $(MODELS)/diabetes/1/model.json
 
-.PHONY: help setup models serve test lint check bench bench-serving uci docs docker-test clean
+.PHONY: help setup models serve test fuzz lint check bench bench-serving uci docs docker-test clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv with everything pinned in constraints.txt
 
@@ -30,12 +31,15 @@ $(DEMO) &: | $(STAMP)
 	$(BIN)/mcdrop demo --output $(MODELS)
 
 serve: setup models ## Train the demo models if need be and serve them on 127.0.0.1:8000
-	MCDROP_MODELS=$(MODELS) exec $(BIN)/mcdrop serve
+	MCDROP_MODELS=$(MODELS) OMP_WAIT_POLICY=passive exec $(BIN)/mcdrop serve
 
 # One process a core, each with one thread; what measures time or memory comes after, alone.
 test: setup ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests mcdrop service -m 'not docker and not alone' -n auto --dist loadfile
 	$(BIN)/python -m pytest tests -m alone
+
+fuzz: setup ## Let the fuzzers of `make test` try for ten times as long, each time anew
+	MCDROP_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m fuzz -n auto --dist loadfile
 
 lint: setup ## Format, lint, types and import layers
 	$(BIN)/ruff format --check .

@@ -36,6 +36,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from mcdrop.errors import InputError, McdropError
 
@@ -197,6 +198,12 @@ def speaks_oip(path: str) -> bool:
     return path == "/v2" or path.startswith("/v2/")
 
 
+def problem(status: int, detail: str) -> dict[str, Any]:
+    """A problem as RFC 9457 has it."""
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
+
+
 def error_response(
     path: str,
     status: int,
@@ -212,8 +219,7 @@ def error_response(
         status = 400 if status in {409, 415, 422} else status
         body, media_type = {"error": detail}, "application/json"
     else:
-        title = HTTPStatus(status).phrase
-        body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        body = problem(status, detail)
         if violations:
             body["errors"] = list(violations)
         media_type = "application/problem+json"
@@ -246,9 +252,23 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"there is nothing at {path}; /docs lists what there is"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        detail = f"{method} is not possible on {path}; use {allowed}"
+        allowed = _allowed_methods(request)
+        detail = f"{method} is not possible on {path}; use {' or '.join(allowed)}"
+        return error_response(
+            path, error.status_code, detail, headers={"allow": ", ".join(allowed)}
+        )
     return error_response(path, error.status_code, detail, headers=error.headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """All that a path answers to; the router says only those of the first route of the path."""
+    asked = {name: request.scope[name] for name in ("type", "path", "root_path")}
+    return [
+        method
+        for method in ("GET", "POST", "DELETE")
+        for route in request.app.routes
+        if route.matches({**asked, "method": method})[0] is Match.FULL
+    ]
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001

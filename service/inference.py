@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -46,8 +46,11 @@ class Runtime:
     tracing: Tracing | None = None
 
 
-def runtime(request: Request) -> Runtime:
-    """The running application's `Runtime`, as a FastAPI dependency."""
+async def runtime(request: Request) -> Runtime:
+    """The running application's `Runtime`, as a FastAPI dependency.
+
+    Not a sync one, which a thread would run.
+    """
     found = request.app.state.runtime
     assert isinstance(found, Runtime)
     return found
@@ -178,10 +181,19 @@ async def predicted(run: Runtime, loaded: Loaded, query: Query) -> Timed[dict[st
         DeadlineError: the deadline passed before every row had a sample.
         InputError: the library refused the input.
     """
+    return await _predicted(run, loaded, query)
+
+
+async def _predicted(
+    run: Runtime,
+    loaded: Loaded,
+    query: Query,
+    tell: Callable[[Timed[dict[str, Array]]], None] | None = None,
+) -> Timed[dict[str, Array]]:
     began = time.monotonic()
-    announce(run, loaded, query)
+    _announce(run, loaded, query)
     try:
-        timed = await run.scheduler.ask(_ask(loaded, query))
+        timed = await run.scheduler.ask(_ask(loaded, query, tell))
     except BaseException as error:
         run.telemetry.failed(loaded.name, loaded.version, reason_of(error))
         raise
@@ -189,7 +201,7 @@ async def predicted(run: Runtime, loaded: Loaded, query: Query) -> Timed[dict[st
     return timed
 
 
-def announce(run: Runtime, loaded: Loaded, query: Query) -> None:
+def _announce(run: Runtime, loaded: Loaded, query: Query) -> None:
     """Say which model it is about: to the log, and to the trace."""
     if request := current.get():
         request.model, request.version = loaded.name, loaded.version
@@ -219,8 +231,10 @@ def _record(
 
 async def streamed(
     run: Runtime, loaded: Loaded, query: Query
-) -> AsyncIterator[Timed[dict[str, Array]]]:
+) -> AsyncGenerator[tuple[bool, Timed[dict[str, Array]]]]:
     """What `predicted` would say after each block of samples, and at last what it says.
+
+    Yields whether it is the last answer, and the answer.
 
     Where the answers are taken more slowly than they come, some in between are left out. Closing
     the iterator frees the rows.
@@ -236,16 +250,15 @@ async def streamed(
         latest[:] = [timed]
         news.set()
 
-    ask = _ask(loaded, query, tell)
-    answer = asyncio.ensure_future(run.scheduler.ask(ask))
+    answer = asyncio.ensure_future(_predicted(run, loaded, query, tell))
     answer.add_done_callback(lambda _: news.set())
     try:
         while not answer.done():
             await news.wait()
             news.clear()
             if latest and not answer.done():
-                yield latest.pop()
-        yield answer.result()
+                yield False, latest.pop()
+        yield True, answer.result()
     finally:
         answer.cancel()
 

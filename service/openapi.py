@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from service.access.gate import scope_of
+from service.errors import speaks_oip
 from service.oip.protocol import ErrorMessage
 from service.schemas import Problem
 
@@ -125,7 +126,8 @@ def document_keys(app: FastAPI, *, metrics: bool) -> None:
             for operation in methods.values():
                 operation["security"] = [{name: []} for name in _SCHEMES]
                 if "4XX" not in operation["responses"]:
-                    refusals = {str(status): _problem(status) for status in (401, 403)}
+                    refuse = _protocol_error if speaks_oip(path) else _problem
+                    refusals = {str(status): refuse(status) for status in (401, 403)}
                     operation["responses"] = refusals | operation["responses"]
         return document
 
@@ -146,6 +148,11 @@ def inline(model: type[BaseModel]) -> dict[str, Any]:
 
     resolved: dict[str, Any] = resolve(schema)
     return resolved
+
+
+def _protocol_error(status: int) -> dict[str, Any]:
+    content = {"application/json": {"schema": inline(ErrorMessage)}}
+    return {"description": _PROBLEMS[status], "content": content}
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -24,16 +24,6 @@ def _check_lists(inputs: object) -> object:
     return inputs
 
 
-def _refuse_value(value: object) -> None:
-    if value is not None:
-        raise ValueError("it is not offered yet; leave it out, or send null")
-
-
-NotYet = Annotated[
-    None, BeforeValidator(_refuse_value), Field(description="Not offered yet: null, or absent.")
-]
-
-
 class PredictRequest(BaseModel):
     """Rows to predict, and how."""
 
@@ -104,7 +94,17 @@ class PredictRequest(BaseModel):
             "use, if absent 1024 or the server's limit; the answer's `samples` says what it did.",
         ),
     ] = None
-    deadline_ms: NotYet = None
+    deadline_ms: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=86_400_000,
+            description="When so many milliseconds have passed since the request was read, the "
+            "answer is what the samples taken by then say; `samples` tells how many they are, the "
+            "first ones of the seed, so that asking for as many gives the same answer. 503 if a "
+            "row has none yet.",
+        ),
+    ] = None
 
 
 # the demo model's answer to the first example in routes/predict.py

@@ -22,6 +22,7 @@ from service.app import create_app
 from service.batching.devices import resolve_devices
 from service.errors import StartError
 from service.grpc.endpoint import Endpoint, require_grpc
+from service.openmp import let_threads_sleep
 from service.repository.folders import scan
 from service.settings import Settings
 from service.telemetry.logs import log_config
@@ -46,10 +47,11 @@ def serve(settings: Settings) -> None:
     """
     logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     scan(settings.models)
-    resolve_devices(settings.device)
+    devices = resolve_devices(settings.device)
     if settings.api_keys is not None:
         read_keys(settings.api_keys)  # likewise
     require_grpc(settings)
+    let_threads_sleep(devices)
     if settings.grpc_port:  # the application opens it: too late to be told in one line
         _listen(settings.host, settings.grpc_port, "MCDROP_GRPC_PORT").close()
     with _listen(settings.host, settings.port) as listener:

@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start, failed = time.monotonic(), False
     for new in _measured(options, place, records):
         print(f"[{time.monotonic() - start:5.0f} s] {shown(new)}", flush=True)
+        assert not new.keys() & stamp.keys()
         records[:] = record.merged(records, [{**new, **stamp}])
         record.write(options.output, records)
         failed |= bool(new.get("wrong") or new.get("failures"))

@@ -73,9 +73,7 @@ def _tuning(records: list[Record]) -> str:
             (str(Setting(**one["setting"])), rate(one["rows_per_s"]), time(one["p99_ms"]))
             for one in tried
         ]
-        most = tried[0]["setting"]["max_batch_size"]
-        table = tables.table((f"{row['title']}: setting", "throughput", "p99"), cells)
-        parts.append(f"{table}\n\nBatches of up to {most} were best.")
+        parts.append(tables.table((f"{row['title']}: setting", "throughput", "p99"), cells))
     return "\n\n".join(parts)
 
 
@@ -133,7 +131,7 @@ def _soak(records: list[Record]) -> str:
         ("bad requests, by status", counts("bad")),
         ("hung up in the middle", f"{row['hung_up']:,}"),
         ("client processes killed", f"{row['killed']}"),
-        ("reloads", f"{row['reloads']} (answers by version: {counts('versions')})"),
+        ("reloads", f"{row['reloads']} (answers by version: {counts('answered_by')})"),
         ("p50, p99", f"{time(latency['p50_ms'])}, {time(latency['p99_ms'])}"),
         ("answers checked, wrong", f"{row['checked']:,}, {row['wrong']}"),
         (

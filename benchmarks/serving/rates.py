@@ -15,6 +15,8 @@ from benchmarks.serving.setting import Setting
 from benchmarks.serving.stage import Place, Stage, stage, turn, within
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)  # of mcdrop's capacity
+_THEIRS = (0.5, 0.8, 1.0, 1.1)  # of LitServe's, which may lie below the lowest of those
+_REQUESTS, _LONGEST = 200, 60.0  # a p99 of fewer says little; seconds to wait for as many
 _ENOUGH = 2000.0  # p99 in milliseconds at which a server is asked no higher rate
 _SETTLE = 1.0
 
@@ -34,15 +36,16 @@ def measure(name: str, place: Place, setting: Setting, *, clients: int, seconds:
             capacity[side] = within(one, seconds)["rows_per_s"]
         rows: dict[str, list[Record]] = {side: [] for side in sides}
         wrong = 0
-        # LitServe's own range too, which may lie below the lowest of our rates
-        wanted = {round(share * value, 2) for share in SHARES for value in capacity.values()}
+        wanted = {round(share * capacity["ours"], 2) for share in SHARES}
+        wanted |= {round(share * capacity["theirs"], 2) for share in _THEIRS}
         for rate in sorted(wanted):
             for side, server in sides.items():
                 if rows[side] and _lost(rows[side][-1]):
                     continue
-                one = _at(server, on, rate, seconds)
+                length = max(seconds, min(_REQUESTS / rate, _LONGEST))
+                one = _at(server, on, rate, length)
                 begin = one.start + _SETTLE
-                found = figures(one.outcomes, begin, begin + seconds, closed=False)
+                found = figures(one.outcomes, begin, begin + length, closed=False)
                 rows[side].append({"rate": rate, **found})
                 if side == "ours":
                     wrong += len(check.wrong(one.outcomes, on.questions, on.library))

@@ -45,5 +45,5 @@ class Setting:
         queue = ", fast queue" if self.fast_queue else ""
         return (
             f"{way}; {self.workers} × {self.threads} threads, {self.api_servers} API, "
-            f"batch timeout {self.batch_timeout * 1000:g} ms{queue}"
+            f"batches of {self.max_batch_size} or after {self.batch_timeout * 1000:g} ms{queue}"
         )

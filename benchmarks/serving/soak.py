@@ -36,7 +36,8 @@ def measure(
         root = Path(folder) / "models"
         spare = _publish(place, root, Path(folder))
         questions = mixture(place, seed)
-        with servers.mcdrop_server(root) as server:
+        watch = {"MCDROP_WATCH_SECONDS": "1"} if reload_every else {}
+        with servers.mcdrop_server(root, watch) as server:
             large = tuple(Question(q.model, q.row, _LARGE) for q in questions[:32])
             streams = _streams(server.port, questions, large, minutes * 60, rate)
             with (
@@ -58,7 +59,7 @@ def measure(
         "reloads": reload.changes,
         "killed": killer.killed,
         "valid": statuses([*loaded.of("valid"), *loaded.of("large")]),
-        "versions": _versions(loaded.of("valid")),
+        "answered_by": _versions(loaded.of("valid")),
         "bad": statuses(loaded.of("bad")),
         "hung_up": len(loaded.of("gone")),
         "latency": percentiles([o.done - o.due for o in loaded.of("valid") if o.status == 200]),
@@ -228,7 +229,9 @@ def _failures(record: Record) -> list[str]:
     odd = {int(status) for status in record["valid"]} - allowed
     bad = {int(status) for status in record["bad"]} - abuse.REFUSED - {429, 503}
     late = {int(status) for status in record["drain"]} - allowed - {NO_ANSWER}
+    unseen = record["reloads"] > 1 and not record["answered_by"]["2"]
     said = {
+        "no answer came of the version that was copied in": unseen,
         f"valid requests got {sorted(odd)}": bool(odd),
         f"bad requests got {sorted(bad)}": bool(bad),
         f"while stopping, requests got {sorted(late)}": bool(late),

@@ -36,7 +36,7 @@ def shown(new: Record) -> str:
             memory = new["memory"]
             text = (
                 f"{new['valid']}, bad {new['bad']}, {new['hung_up']} hung up, {new['killed']} "
-                f"killed, {new['reloads']} reloads {new['versions']}, "
+                f"killed, {new['reloads']} reloads {new['answered_by']}, "
                 f"{memory['slope_mib_per_minute']:+.2f} ± {memory['slope_error']:.2f} MiB a "
                 f"minute, exit code {new['exit_code']}"
             )

@@ -36,6 +36,9 @@ _STEPS: tuple[Callable[[Setting], list[Setting]], ...] = (
 )
 
 
+_TURNS = 3  # of each setting; the best one counts, as whatever else happened only slows
+
+
 def measure(name: str, place: Place, *, clients: int, seconds: float) -> Record:
     """Rows a second of each setting with a closed loop of clients; the best one last."""
     tried: list[tuple[float, Setting, Record]] = []
@@ -69,4 +72,5 @@ def _rate(name: str, place: Place, setting: Setting, clients: int, seconds: floa
     with litserve(name, place, setting) as server:
         questions = ask(name, nets.rows(name))
         turn(server, questions, clients, 1.0)  # warms up
-        return within(turn(server, questions, clients, seconds), seconds)
+        turns = [within(turn(server, questions, clients, seconds), seconds) for _ in range(_TURNS)]
+        return max(turns, key=lambda found: float(found["rows_per_s"]))

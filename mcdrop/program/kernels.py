@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mcdrop.program.folded import folded_attention, rnn
 from mcdrop.program.ops import resolve
+from mcdrop.program.pooling import max_pool2d
 from mcdrop.program.thinned_kernels import THINNED_KERNELS
 
 # Self-normalising networks, Klambauer et al. 2017: the value -lambda * alpha that a dropped unit
@@ -250,6 +251,7 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.weight_norm": weight_norm,
         "mcdrop.slice_scatter": slice_scatter,
         "mcdrop.tuple": lambda *parts: parts,
+        "aten.max_pool2d.default": max_pool2d,
         **_CONVOLUTIONS,
         **THINNED_KERNELS,
     }

@@ -100,13 +100,16 @@ class IndexEntry(BaseModel):
 class LoadRequest(BaseModel):
     """What to load; there are no parameters."""
 
-    parameters: dict[str, Any] = {}
+    # read as anything, to be refused in words; documented as it is
+    parameters: dict[str, Any] = Field(default={}, json_schema_extra={"maxProperties": 0})
 
 
 class UnloadRequest(BaseModel):
     """What to unload; `unload_dependents` is accepted, there are none."""
 
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(
+        default={}, json_schema_extra={"propertyNames": {"const": "unload_dependents"}}
+    )
 
 
 class Done(BaseModel):

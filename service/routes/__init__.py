@@ -9,10 +9,12 @@ from service.routes import (
     oip,
     predict,
     repository,
+    stream,
 )
 
 routers = (
     predict.router,
+    stream.router,
     calibration.router,
     models.router,
     management.router,

@@ -42,6 +42,15 @@ def test_unknown_paths_and_methods(client, path, key):
     assert response.headers["allow"] == "GET"
 
 
+def test_allow_names_every_method_of_a_path(start, repository, admin):
+    settings = Settings(models=repository, device="cpu", api_keys=admin.path)
+    with start(settings, admin.key) as live:
+        response = live.client.put("/v1/repository/meter/pin")
+    assert response.status_code == 405
+    assert response.headers.get_list("allow") == ["POST, DELETE"]
+    assert "use POST or DELETE" in response.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

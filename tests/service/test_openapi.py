@@ -1,3 +1,4 @@
+import jsonschema_rs
 import pytest
 
 from service import Settings, create_app
@@ -44,7 +45,7 @@ def test_bodies_are_described_with_examples(document):
 
 def test_examples_fit_what_they_exemplify():
     pairs = (
-        (PredictRequest, predict._EXAMPLES),
+        (PredictRequest, predict.EXAMPLES),
         (InferRequest, oip._EXAMPLES),
         (EvaluateRequest, calibration._EXAMPLES),
     )
@@ -81,7 +82,8 @@ def test_operations_are_named_for_generated_clients(document):
         "get_repository",
         "get_version", "get_version_calibration", "get_version_reliability", "infer_model",
         "infer_version", "list_models", "live", "load_model", "metrics", "model_metadata",
-        "model_ready", "pin_version", "predict", "predict_version", "ready", "reload_repository",
+        "model_ready", "pin_version", "predict", "predict_stream", "predict_version",
+        "predict_version_stream", "ready", "reload_repository",
         "repository_index", "server_live", "server_metadata", "server_ready", "unload_model",
         "unpin_model", "version_metadata", "version_ready",
     ]  # fmt: skip
@@ -103,5 +105,18 @@ def test_with_keys_it_says_where_one_is_needed(tmp_path):
             assert "security" not in operation, path
             continue
         assert operation["security"] == [{"bearer": []}, {"header": []}]  # one or the other
-        if path.startswith("/v1/"):
-            assert {"401", "403"} <= operation["responses"].keys()
+        if "4XX" in operation["responses"]:
+            continue
+        kind = "application/json" if path.startswith("/v2") else "application/problem+json"
+        for status in ("401", "403"):
+            assert list(operation["responses"][status]["content"]) == [kind], path
+
+
+def test_parameters_that_are_refused_are_not_documented(document):
+    for verb, refused in (("load", {"a": 1}), ("unload", {"a": 1})):
+        operation = document["paths"][f"/v2/repository/models/{{model}}/{verb}"]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        validator = jsonschema_rs.validator_for(content["schema"])
+        assert not validator.is_valid({"parameters": refused})
+        for example in content["examples"].values():
+            validator.validate(example["value"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -112,6 +113,20 @@ def test_the_port_is_free_again_after_a_stop(spawn, repository):
         first.read_rest()
     with spawn(repository, port=first.port) as second:
         assert second.port == first.port
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
+def test_threads_sleep_while_they_wait_unless_told_otherwise(
+    spawn, served, repository, monkeypatch
+):
+    def policy(server):
+        environment = Path(f"/proc/{server.process.pid}/environ").read_bytes().split(b"\0")
+        return [entry for entry in environment if entry.startswith(b"OMP_WAIT_POLICY=")]
+
+    assert policy(served) == [b"OMP_WAIT_POLICY=passive"]
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    with spawn(repository) as server:
+        assert policy(server) == [b"OMP_WAIT_POLICY=active"]
 
 
 def test_a_taken_port_is_one_line(served, repository):
