@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import time
+import tomllib
 import urllib.error
 
 import pytest
@@ -144,6 +145,16 @@ class TestRunning:
 
     def test_any_other_user_may_run_it(self, start):
         start(user="54321:0").wait_until_healthy()
+
+    def test_prints_the_settings_in_force(self, start):
+        container = start(command=["serve", "--print-config"], settings={"MCDROP_MAX_ROWS": 7})
+        assert container.wait() == 0
+        settings = tomllib.loads(container.log())
+        assert (settings["host"], settings["drain_seconds"], settings["max_rows"]) == (
+            "0.0.0.0",
+            8,
+            7,
+        )
 
     def test_is_not_healthy_without_a_server(self, start):
         container = start(command=["--help"])

@@ -38,13 +38,13 @@ def until(condition, seconds=30):
         time.sleep(0.1)
 
 
-def write_keys(path, **keys):
-    """A keys file as a Kubernetes secret with fsGroup and defaultMode 0440 is."""
+def write_keys(path, mode=0o440, **keys):
+    """A keys file; by default as a Kubernetes secret with fsGroup and defaultMode 0440 is."""
     text = "".join(key_entry(name, key, KeyScope.ADMIN, None, None) for name, key in keys.items())
     with path.open("w") as file:  # in place: the inode stays
         file.write(text)
     os.chown(path, 0, OURS)
-    path.chmod(0o440)
+    path.chmod(mode)
 
 
 def test_metrics_answer_and_count(start):
@@ -78,11 +78,12 @@ def test_it_warns_until_keys_are_mounted(start, tmp_path):
 
 def test_a_file_mounted_alone_is_edited_in_place(start, tmp_path):
     first, second, third, path = new_key(), new_key(), new_key(), tmp_path / "keys.toml"
-    write_keys(path, first=first)
+    write_keys(path, 0o640, first=first)
     container = start(volumes={"/keys.toml": path}, settings={"MCDROP_API_KEYS": "/keys.toml"})
     container.wait_until_healthy()
+    assert "chmod" not in container.log()
     models = f"{container.url}/v1/models"
-    write_keys(path, first=first, second=second)
+    write_keys(path, 0o640, first=first, second=second)
     until(lambda: status(models, x_api_key=second) == 200)
     write_keys(tmp_path / "new", third=third)
     (tmp_path / "new").replace(path)  # as editors do
@@ -104,8 +105,7 @@ def test_a_folder_of_keys_may_be_changed_either_way(start, tmp_path):
 
 
 def test_a_keys_file_that_others_may_read_is_warned_of(start, tmp_path):
-    write_keys(tmp_path / "keys.toml", alice=new_key())
-    (tmp_path / "keys.toml").chmod(0o644)
+    write_keys(tmp_path / "keys.toml", 0o644, alice=new_key())
     settings = {"MCDROP_API_KEYS": "/keys.toml"}
     container = start(volumes={"/keys.toml": tmp_path / "keys.toml"}, settings=settings)
     container.wait_until_healthy()
@@ -113,9 +113,8 @@ def test_a_keys_file_that_others_may_read_is_warned_of(start, tmp_path):
 
 
 def test_a_keys_file_of_somebody_else_is_one_line(start, tmp_path):
-    write_keys(tmp_path / "keys.toml", alice=new_key())
+    write_keys(tmp_path / "keys.toml", 0o600, alice=new_key())  # as `mcdrop key` makes it
     os.chown(tmp_path / "keys.toml", 54321, 54321)
-    (tmp_path / "keys.toml").chmod(0o600)  # as `mcdrop key` makes it
     settings = {"MCDROP_API_KEYS": "/keys.toml"}
     mounted = {"volumes": {"/keys.toml": tmp_path / "keys.toml"}, "settings": settings}
     container = start(**mounted)
