@@ -306,11 +306,12 @@ class Lane:
         if not stays:
             return
         residents = stays[0].guest.residents
-        predictions = residents.predictions([stay.guest for stay in stays])
+        guests = [stay.guest for stay in stays]
+        predictions = residents.predictions(guests)
+        residents.leave(*guests)
         more = []
         for stay, prediction in zip(stays, predictions, strict=True):
             visit = stay.visit
-            residents.leave(stay.guest)
             visit.stays.remove(stay)
             visit.answers[stay.place] = prediction
             if len(visit.answers) == visit.parts:
