@@ -19,7 +19,7 @@ from mcdrop.calibration import Abstention, Calibration
 from mcdrop.prediction import Prediction
 from mcdrop.predictor import MOST_SAMPLES
 from service.batching.ask import Ask, Timed
-from service.errors import InvalidRequestError
+from service.errors import InvalidRequestError, QueueFullError
 from service.loaded import Loaded
 from service.registry import Registry
 from service.repository.repository import Repository
@@ -167,6 +167,19 @@ async def infer(
         InputError: the library refused the input.
     """
     return await unless_gone(request, predicted(run, loaded, query))
+
+
+def require_room(run: Runtime, loaded: Loaded) -> None:
+    """Refuse a request that the queue has no room for before its body is read: it costs less.
+
+    Raises:
+        QueueFullError: too many requests are waiting.
+    """
+    try:
+        run.scheduler.require_room(loaded)
+    except QueueFullError as error:
+        run.telemetry.failed(loaded.name, loaded.version, reason_of(error))
+        raise
 
 
 async def predicted(run: Runtime, loaded: Loaded, query: Query) -> Timed[dict[str, Array]]:

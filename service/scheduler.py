@@ -11,6 +11,7 @@ import torch
 from service.batching.ask import Ask, Timed
 from service.batching.lane import StepObserver
 from service.batching.worker import Worker
+from service.loaded import Loaded
 
 T = TypeVar("T")
 
@@ -70,6 +71,16 @@ class Scheduler:
         """
         self._submit(ask)
         return await ask.future
+
+    def require_room(self, loaded: Loaded) -> None:
+        """Refuse at the door what would be refused in the queue, before its body is looked at.
+
+        Raises:
+            QueueFullError: as many as allowed are waiting for this model, at every worker.
+        """
+        refusals = [worker.refusal(loaded) for worker in self._workers]
+        if all(refusals) and refusals[0] is not None:
+            raise refusals[0]
 
     def _submit(self, ask: Ask[Any]) -> None:
         if len(self._workers) == 1:

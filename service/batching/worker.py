@@ -91,17 +91,28 @@ class Worker:
         with self._changed:
             self._require_accepting()
             lane = self._lane(ask.loaded)
-            if len(lane.waiting) >= self._capacity:
-                raise QueueFullError(
-                    f"{self._capacity} requests are waiting for model {ask.loaded.name!r} already; "
-                    "try again in a moment",
-                    seconds=lane.patience(),
-                )
+            if (refusal := self._refusal(ask.loaded, lane)) is not None:
+                raise refusal
             lane.queue(ask)
             if lane not in self._active:
                 self._active.append(lane)
             self._changed.notify()
         ask.future.add_done_callback(partial(self._withdraw, ask))
+
+    def refusal(self, loaded: Loaded) -> QueueFullError | None:
+        """The error of an ask that came now; `None` if there is room."""
+        with self._changed:
+            lane = self._lanes.get(loaded)
+            return None if lane is None else self._refusal(loaded, lane)
+
+    def _refusal(self, loaded: Loaded, lane: Lane) -> QueueFullError | None:
+        if len(lane.waiting) < self._capacity:
+            return None
+        return QueueFullError(
+            f"{self._capacity} requests are waiting for model {loaded.name!r} already; "
+            "try again in a moment",
+            seconds=lane.patience(),
+        )
 
     def run(self, work: Callable[[], T]) -> Future[Timed[T]]:
         """Queue a job: it runs between steps, and nothing else does meanwhile.

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.inference import Runtime, infer, runtime
+from service.inference import Runtime, infer, require_room, runtime
 from service.loaded import Loaded
 from service.oip.metadata import describe_model, describe_server, model_is_ready, server_is_ready
 from service.oip.protocol import (
@@ -142,6 +142,7 @@ def _readiness(run: Runtime, response: Response, model: str, version: int | None
 
 
 async def _infer(request: Request, run: Runtime, loaded: Loaded) -> Response:
+    require_room(run, loaded)
     asked = read_request(await request.body(), request.headers)
     chosen = choose_outputs(loaded, asked)
     timed = await infer(request, run, loaded, read_query(run, loaded, asked))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from torch import Tensor
 
-from service.inference import Runtime, from_rows, infer, runtime
+from service.inference import Runtime, from_rows, infer, require_room, runtime
 from service.loaded import Loaded
 from service.openapi import BINARY, problems, query_parameters, request_body
 from service.questions import ask_question
@@ -83,6 +83,7 @@ async def predict_version(request: Request, run: Run, model: Name, version: Numb
 
 
 async def _predict(request: Request, run: Runtime, loaded: Loaded) -> Response:
+    require_room(run, loaded)
     as_npy = wants_npy(request)
     asked, inputs = await _read(request, loaded)
     if as_npy:

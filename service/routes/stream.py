@@ -13,7 +13,15 @@ from fastapi.responses import StreamingResponse
 
 from service.batching.ask import Timed
 from service.errors import RequestError, problem
-from service.inference import Array, Runtime, from_rows, runtime, streamed, unless_gone
+from service.inference import (
+    Array,
+    Runtime,
+    from_rows,
+    require_room,
+    runtime,
+    streamed,
+    unless_gone,
+)
 from service.loaded import Loaded
 from service.openapi import problems, request_body
 from service.questions import Question, ask_question
@@ -65,6 +73,7 @@ async def predict_version_stream(
 
 
 async def _stream(request: Request, run: Runtime, loaded: Loaded) -> Response:
+    require_room(run, loaded)
     asked = await read_json(request, PredictRequest)
     question = ask_question(run, loaded, asked, from_rows(loaded, asked.inputs))
     answers = streamed(run, loaded, question.query)
