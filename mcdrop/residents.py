@@ -159,10 +159,11 @@ class Residents:
             first = last
         return answers
 
-    def leave(self, guest: Guest) -> None:
-        """Let a guest's rows go."""
-        self._release(guest.slots)
-        guest.slots, guest.positions = [], []
+    def leave(self, *guests: Guest) -> None:
+        """Let the rows of guests go."""
+        self._release([slot for guest in guests for slot in guest.slots])
+        for guest in guests:
+            guest.slots, guest.positions = [], []
 
     def _told(self, slots: Sequence[int]) -> Prediction:
         # one copy to the host for all rows, which waits for the device

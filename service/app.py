@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp
 
 from service.access.access import Access
@@ -34,6 +35,8 @@ from service.telemetry.telemetry import ModelState, Telemetry
 from service.telemetry.tracing import open_tracing
 from service.wire.bodies import BodyLimit
 from service.wire.compression import Compress, Decompress
+
+_UNTRACED: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
 class _Application(FastAPI):
@@ -104,7 +107,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
-        telemetry=tracing.config() if tracing else None,
+        # switched off where nobody listens: it would look for a listener at each request
+        telemetry=tracing.config() if tracing else _UNTRACED,
     )
     app.state.telemetry = telemetry
     app.add_middleware(Decompress, limit=settings.max_body_bytes)

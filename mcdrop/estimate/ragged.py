@@ -176,8 +176,10 @@ class RaggedEstimator:
         """Forget the rows in these slots, for others to take."""
         room = len(self._held[0]) if self._held else 0
         known = [slot for slot in slots if slot < room]  # others were never given a sample
-        for held in self._held:
-            held.index_fill_(0, torch.tensor(known, dtype=torch.int64, device=held.device), 0)
+        if known:
+            index = torch.tensor(known, dtype=torch.int64, device=self._held[0].device)
+            for held in self._held:
+                held.index_fill_(0, index, 0)
 
     def expected_error(self, slots: Tensor) -> Tensor:
         """Of the mean of each row, `[B, ...]`; see `BlockMoments.expected_error`."""

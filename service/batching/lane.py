@@ -6,10 +6,11 @@ import math
 import time
 from collections import deque
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from mcdrop.prediction import Prediction, joined
-from mcdrop.residents import Party, Residency, Residents
+from mcdrop.residents import Party, Residency
 from mcdrop.sampling import BLOCK
 from service.batching.ask import Ask
 from service.batching.stay import Stay, Visit, all_blocks
@@ -74,7 +75,9 @@ class Lane:
         self._step_rows = step_rows
         self._observer = observer
         self._costs: dict[tuple[Hashable, int], float] = {}  # seconds of a block
-        self._now = 0.0  # the tag of whoever was served last
+        # What a visit would have had of the device's time, had it been shared evenly: the tag of a
+        # newcomer. That of whoever was served last would not move on while newcomers come.
+        self._now = 0.0
         self._answered: deque[float] = deque(maxlen=32)  # when the latest answers were given
 
     @property
@@ -210,23 +213,24 @@ class Lane:
             for stay in other.stays
             if stay is not chosen and stay.guest.residents is chosen.guest.residents
         ]
-        self._now = visit.tag
-        step = plan_step(chosen, others, self._step_rows, self._most_blocks(chosen))
+        kind, active = chosen.guest.residents.kind, len(self.visits)
+        step = plan_step(chosen, others, self._step_rows, partial(self._most_blocks, kind))
         began = time.perf_counter()
         self._take(step)
         seconds = time.perf_counter() - began
         self._learn(step, seconds)
+        self._now += seconds / active
         for stay in step.riders:
             stay.visit.tag += seconds * stay.rows / max(1, step.rows)
         self._look_after(step)
         return seconds
 
-    def _most_blocks(self, chosen: Stay) -> int:
-        cost = self._costs.get(_cost_key(chosen.guest.residents, chosen.rows))
+    def _most_blocks(self, kind: Hashable, rows: int) -> int:
+        cost = self._costs.get(_cost_key(kind, rows))
         return 1 if cost is None else max(1, int(_STEP_SECONDS / cost))
 
     def _learn(self, step: Step, seconds: float) -> None:
-        key = _cost_key(step.riders[0].guest.residents, step.rows)
+        key = _cost_key(step.riders[0].guest.residents.kind, step.rows)
         cost = seconds / step.count
         known = self._costs.get(key, cost)
         self._costs[key] = known + _SMOOTHING * (cost - known)
@@ -257,7 +261,7 @@ class Lane:
                 continue  # another part of it has failed
             try:
                 self._begin_anew(stay)
-                own = plan_step(stay, (), stay.rows, 1)
+                own = plan_step(stay, (), stay.rows, lambda _: 1)
                 stay.guest.residents.step([stay.guest], own.start, own.stops)
             except Exception as its_own:  # noqa: BLE001 - its caller's to handle, whatever it is
                 self._fail(stay.visit, its_own)
@@ -306,11 +310,12 @@ class Lane:
         if not stays:
             return
         residents = stays[0].guest.residents
-        predictions = residents.predictions([stay.guest for stay in stays])
+        guests = [stay.guest for stay in stays]
+        predictions = residents.predictions(guests)
+        residents.leave(*guests)
         more = []
         for stay, prediction in zip(stays, predictions, strict=True):
             visit = stay.visit
-            residents.leave(stay.guest)
             visit.stays.remove(stay)
             visit.answers[stay.place] = prediction
             if len(visit.answers) == visit.parts:
@@ -365,6 +370,6 @@ def late(ask: Ask[Any]) -> DeadlineError:
     )
 
 
-def _cost_key(residents: Residents, rows: int) -> tuple[Hashable, int]:
+def _cost_key(kind: Hashable, rows: int) -> tuple[Hashable, int]:
     """What the cost of a block depends on: whose rows, and about how many."""
-    return residents.kind, max(0, rows - 1).bit_length()
+    return kind, max(0, rows - 1).bit_length()

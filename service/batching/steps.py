@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mcdrop.sampling import BLOCK
@@ -41,7 +41,9 @@ class Step:
         return sum(stay.rows for stay in self.riders)
 
 
-def plan_step(chosen: Stay, others: Sequence[Stay], most_rows: int, most_blocks: int) -> Step:
+def plan_step(
+    chosen: Stay, others: Sequence[Stay], most_rows: int, most_blocks: Callable[[int], int]
+) -> Step:
     """The step that serves one stay and as many others as can share it.
 
     Of the blocks that the chosen one could take, the one that most rows need goes first: so rows
@@ -51,7 +53,7 @@ def plan_step(chosen: Stay, others: Sequence[Stay], most_rows: int, most_blocks:
         chosen: whom the step is for.
         others: with the same residents, those to be preferred first.
         most_rows: that a step may have; the chosen one's count in any case.
-        most_blocks: that it may take.
+        most_blocks: how many it may take with so many rows.
     """
     first = _most_wanted(chosen, others)
     bit, rows = 1 << first, chosen.rows
@@ -60,7 +62,7 @@ def plan_step(chosen: Stay, others: Sequence[Stay], most_rows: int, most_blocks:
         if stay.offers & bit and rows + stay.rows <= most_rows:
             riders.append(stay)
             rows += stay.rows
-    return Step(tuple(riders), first, _length(riders, first, most_blocks))
+    return Step(tuple(riders), first, _length(riders, first, most_blocks(rows)))
 
 
 def _most_wanted(chosen: Stay, others: Sequence[Stay]) -> int:

@@ -131,7 +131,7 @@ def _files(folder: Path) -> Iterator[tuple[str, int, int, int]]:
                     continue
                 try:
                     seen = entry.stat()  # of what a link leads to
-                except FileNotFoundError:
+                except OSError:  # nowhere, or in a circle: no reason to see no other model
                     continue
                 if stat.S_ISREG(seen.st_mode):
                     yield entry.name, seen.st_ino, seen.st_size, seen.st_mtime_ns

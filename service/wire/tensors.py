@@ -129,18 +129,21 @@ def _to_tensor(flat: list[Any], shape: Sequence[int], spec: TensorSpec) -> Tenso
         # NumPy rounds a double to half once, torch by way of float32
         source = np.float64 if dtype == torch.bfloat16 else spec.dtype
         with np.errstate(over="ignore"):
-            tensor = torch.from_numpy(np.array(flat, source)).to(dtype)
-        outside = ~torch.isfinite(tensor)
+            array = np.array(flat, source)
+        tensor = torch.from_numpy(array).to(dtype)
+        # NumPy looks: torch would let go of the interpreter, and wait for it again
+        finite = np.isfinite(array) if dtype != torch.bfloat16 else torch.isfinite(tensor).numpy()
+        outside = ~finite
     elif dtype == torch.bool:
         return torch.tensor(flat, dtype=dtype).reshape(list(shape))
     else:
         bounds = torch.iinfo(dtype)
         whole = _whole(flat)
         excess = (whole < bounds.min) | (whole > bounds.max)
-        outside = torch.from_numpy(excess.astype(bool))
+        outside = excess.astype(bool)
         tensor = torch.from_numpy(np.where(excess, 0, whole).astype(np.int64)).to(dtype)
-    if bool(outside.any()):
-        index = int(outside.nonzero()[0])
+    if outside.any():
+        index = int(outside.argmax())
         raise InvalidRequestError(
             f"input {spec.name!r}: {place(index, shape)} is {flat[index]!r}, "
             f"outside the range of {spec.dtype}"
