@@ -25,6 +25,7 @@ PREFIX = "/inference.GRPCInferenceService/"
 SLOW = 10**8  # samples
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 KEY, SLOW_KEY = new_key(), new_key()
+KNOWN, UNKNOWN = "known", "unknown"  # keys themselves, made anew, would be in the tests' names
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +89,20 @@ def test_any_other_is_replaced(channel, given):
 
 
 @pytest.mark.parametrize(
-    ("name", "message", "key", "code"),
+    ("name", "message", "presented", "code"),
     [
-        ("ModelMetadata", messages.ModelMetadataRequest(name="nope"), KEY, "NOT_FOUND"),
-        ("ModelInfer", messages.ModelInferRequest(model_name="meter"), KEY, "INVALID_ARGUMENT"),
+        ("ModelMetadata", messages.ModelMetadataRequest(name="nope"), KNOWN, "NOT_FOUND"),
+        ("ModelInfer", messages.ModelInferRequest(model_name="meter"), KNOWN, "INVALID_ARGUMENT"),
         ("ModelMetadata", METADATA, None, "UNAUTHENTICATED"),
-        ("ModelMetadata", METADATA, new_key(), "UNAUTHENTICATED"),
-        ("RepositoryIndex", messages.RepositoryIndexRequest(), KEY, "PERMISSION_DENIED"),
-        ("ModelConfig", messages.ModelConfigRequest(), KEY, "UNIMPLEMENTED"),
+        ("ModelMetadata", METADATA, UNKNOWN, "UNAUTHENTICATED"),
+        ("RepositoryIndex", messages.RepositoryIndexRequest(), KNOWN, "PERMISSION_DENIED"),
+        ("ModelConfig", messages.ModelConfigRequest(), KNOWN, "UNIMPLEMENTED"),
         ("ModelConfig", messages.ModelConfigRequest(), None, "UNAUTHENTICATED"),
         ("ServerLive", messages.ServerLiveRequest(), None, "OK"),
     ],
 )
-def test_errors_carry_it(channel, name, message, key, code):
+def test_errors_carry_it(channel, name, message, presented, code):
+    key = {KNOWN: KEY, UNKNOWN: new_key()}.get(presented)
     call = begin(channel, name, message, ("x-request-id", "mine"), key=key)
     assert end(call) == (code, "mine")
 
