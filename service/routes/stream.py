@@ -36,6 +36,14 @@ router = APIRouter(prefix="/v1/models", tags=["predict"])
 Run = Annotated[Runtime, Depends(runtime)]
 
 _EVENTS = "text/event-stream"
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["partial", "final", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 _DOCUMENT: dict[str, Any] = {
     "response_class": Response,
     "responses": {
@@ -44,7 +52,7 @@ _DOCUMENT: dict[str, Any] = {
             "the samples taken so far, then one event `final`, with its answer. Where they are "
             "read more slowly than they come, some are left out. Should the server fail in "
             "between, the last event is `error`, with a problem (RFC 9457).",
-            "content": {_EVENTS: {"schema": {"type": "string"}}},
+            "content": {_EVENTS: {"schema": _EVENT}},
         },
         **problems(400, 404, 413, 415, 422, 429, 503),
     },

@@ -44,7 +44,7 @@ def test_leading_samples_equal_the_loop(name: str, masks: str) -> None:
     x = zoo.build("time_major")[1] if shape is None else torch.randn(shape)
     loop = mcdrop.MCDropout(module, x, task="regression", masks=masks, engine="loop")
     batched = mcdrop.MCDropout(loop.program, task="regression", masks=masks, engine="batched")
-    assert BatchedEngine(loop.program)._leads == leads
+    assert BatchedEngine(loop.program)._chunk.leads == leads
     torch.testing.assert_close(
         batched.sample(x, samples=20, seed=3), loop.sample(x, samples=20, seed=3),
         rtol=1e-5, atol=1e-6,

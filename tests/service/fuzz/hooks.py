@@ -112,10 +112,11 @@ def nothing_of_the_inside(ctx, response, case):
 
 @schemathesis.check
 def unavailable_is_what_the_model_is(ctx, response, case):
-    """503 comes from models that cannot answer, with the time to come again."""
+    """503 comes from models that cannot answer, or not in time, with the time to come again."""
     if response.status_code != 503 or "/ready" in case.path:
         return
-    assert case.path_parameters.get("model") in {"broken", "shapes", "spare"}, response.text
+    if "the deadline passed" not in response.text:  # a sound model, asked to be too quick
+        assert case.path_parameters.get("model") in {"broken", "shapes", "spare"}, response.text
     assert response.headers["retry-after"] == ["1"]
 
 
