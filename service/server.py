@@ -26,6 +26,7 @@ from service.openmp import let_threads_sleep
 from service.repository.folders import scan
 from service.settings import Settings
 from service.telemetry.logs import log_config
+from service.wire.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def serve(settings: Settings) -> None:
                 create_app(settings),
                 log_config=None,
                 access_log=False,  # the application writes its own
+                http=Connection,
                 server_header=False,
                 timeout_graceful_shutdown=settings.drain_seconds,
                 proxy_headers=settings.trusted_proxies is not None,

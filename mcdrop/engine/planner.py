@@ -18,12 +18,13 @@ from mcdrop.engine.engine import Engine
 from mcdrop.engine.entrance import Entrance, FromInputs
 from mcdrop.engine.footprint import Footprint, Footprints
 from mcdrop.engine.loop import LoopEngine
+from mcdrop.engine.memory import is_out_of_memory
 from mcdrop.engine.plan import KEPT_SAMPLES, Plan, Trial, Way
 from mcdrop.engine.precision import Precision, arithmetic
 from mcdrop.engine.sampler import ProgramSampler
 from mcdrop.engine.thinned import ThinnedEngine
 from mcdrop.engine.trials import Trials
-from mcdrop.errors import InputError
+from mcdrop.errors import ArtifactError, InputError
 from mcdrop.program.program import Program
 from mcdrop.program.schema import dtype_of
 from mcdrop.sampling import Banks, MaskBank, Masks, Sampling
@@ -38,6 +39,7 @@ _REMEMBERED = 256  # plans
 _CLEARLY = 0.9  # a way that is not faster by a tenth does not replace one tried before
 _Sizes = tuple[tuple[int, ...], ...]
 _Key = tuple[_Sizes, int, int]  # shapes of the inputs without the batch, rows, samples at most
+_NOT_FOR_ZEROS = (IndexError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 
 
 class Planner:
@@ -228,7 +230,7 @@ class Planner:
         if engine == "batched":
             return {"batched": self._required(batched)}
         if self._obstacle(batched) is not None:
-            return {"loop": LoopEngine(self._program)}
+            return {"loop": self._last_resort()}
         if self._thinned.applies and self._obstacle(self._thinned) is None:
             return {"batched": batched, "thinned": self._thinned}
         return {"batched": batched}
@@ -245,15 +247,31 @@ class Planner:
 
     def _obstacle(self, engine: Engine) -> str | None:
         """Why vmap cannot take the tail, tried on two rows of zeros and two samples."""
-        inputs, device = self._zeros(2), self._program.device
         try:
-            with torch.no_grad(), arithmetic(self._precision, device):
-                engine.open(inputs, self.bank(inputs, 0), range(2)).samples(0, 2)
-        except IndexError:
+            self._try(engine)
+        except _NOT_FOR_ZEROS:
             return None  # zeros are not what the model takes; vmap had no objection so far
         except RuntimeError as error:
             return str(error).partition("\n")[0] or type(error).__name__
         return None
+
+    def _last_resort(self) -> LoopEngine:
+        """The loop, tried as well: what it cannot run would be loaded, and never predict."""
+        engine = LoopEngine(self._program)
+        try:
+            self._try(engine)
+        except (*_NOT_FOR_ZEROS, NotImplementedError):
+            pass  # zeros are not what it takes; the device lacks a kernel, which its caller says
+        except RuntimeError as error:
+            if not is_out_of_memory(error):  # one row may fit
+                said = str(error)[:200]
+                raise ArtifactError(f"the graph does not run on zeros: {said}") from None
+        return engine
+
+    def _try(self, engine: Engine) -> None:
+        inputs, device = self._zeros(2), self._program.device
+        with torch.no_grad(), arithmetic(self._precision, device):
+            engine.open(inputs, self.bank(inputs, 0), range(2)).samples(0, 2)
 
     def _zeros(self, rows: int) -> dict[str, Tensor]:
         return {

@@ -410,6 +410,7 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "nan_weights": _weights(lambda w: w["w:out.bias"].fill_(float("nan"))),
     "missing_weight": _weights(lambda w: w.__delitem__("w:out.bias")),
     "extra_weight": _weights(lambda w: w.update(extra=torch.ones(1))),
+    "whole_numbers": _weights(lambda w: w.update({"w:out.weight": w["w:out.weight"].long()})),
     "wrong_shape": _weights(lambda w: w.update({"w:out.bias": torch.ones(77)})),
     # graphs that make no sense
     "cycle": _edit_graph(

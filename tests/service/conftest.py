@@ -225,10 +225,12 @@ class Process:
     process: subprocess.Popen
     port: int
     lines: list[str]
+    reading: threading.Thread
 
     def read_rest(self):
         self.process.wait(60)
-        return "".join(self.lines) + self.process.stderr.read()
+        self.reading.join(60)
+        return "".join(self.lines)
 
 
 @contextlib.contextmanager
@@ -241,6 +243,7 @@ def _spawn(models, **settings):
     process = subprocess.Popen(
         [sys.executable, "-m", "service"], env=environment, stderr=subprocess.PIPE, text=True
     )
+    reading = None
     try:
         lines = []
         for line in process.stderr:
@@ -249,13 +252,18 @@ def _spawn(models, **settings):
                 break
         else:
             raise AssertionError(f"the server did not start: {''.join(lines)}")
+        # a pipe that nobody reads stops the server when it is full
+        reading = threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True)
+        reading.start()
         with httpx.Client(base_url=f"http://127.0.0.1:{found[1]}", timeout=30) as client:
             _wait_until_ready(client)
-        yield Process(process, int(found[1]), lines)
+        yield Process(process, int(found[1]), lines, reading)
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
+        if reading is not None:
+            reading.join(60)
         process.stderr.close()
 
 
