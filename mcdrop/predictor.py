@@ -25,6 +25,7 @@ from mcdrop.engine import (
     Precision,
     Sampler,
     Source,
+    Team,
     check_precision,
 )
 from mcdrop.errors import InputError
@@ -61,8 +62,9 @@ class MCDropout:
         sampling: `"balanced"` drops each unit in as nearly p of the samples as whole numbers allow,
             in blocks of 16: the mean is known with fewer samples. `"iid"`: independent samples.
         engine: `"auto"` (the fastest, by a short warm-up for each new shape of input), `"loop"`
-            (the oracle), `"batched"`, `"thinned"` (dropped units are not computed), or `"eager"`
-            for modules that cannot be traced.
+            (the oracle), `"batched"`, `"thinned"` (dropped units are not computed), `"packed"`
+            (nor here, and one sample after another: CPUs), or `"eager"` for modules that
+            cannot be traced.
         device: where to compute.
         memory_budget: bytes that the tensors of a chunk may take.
         sites: patterns of the sites to sample; all by default.
@@ -104,7 +106,7 @@ class MCDropout:
     ) -> None:
         one_of("masks", masks, ("shared", "independent"))
         one_of("sampling", sampling, ("balanced", "iid"))
-        one_of("engine", engine, ("auto", "loop", "batched", "thinned", "eager"))
+        one_of("engine", engine, ("auto", "loop", "batched", "thinned", "packed", "eager"))
         one_of("precision", precision, ("float32", "tf32", "bfloat16"))
         memory_budget = integer("memory_budget (bytes)", memory_budget, 1)
         self.task: AnyTask = resolve(task)
@@ -343,8 +345,11 @@ class MCDropout:
         with torch.no_grad(), LookupErrors():
             return plain.deterministic(inputs)[0]
 
-    def residency(self) -> Residency:
+    def residency(self, team: Team | None = None) -> Residency:
         """Rows of many callers, sampled together and each as far as it needs: what servers do.
+
+        Args:
+            team: threads that take samples side by side from now on; for CPUs.
 
         Raises:
             InputError: the model is run eagerly, or has an analytic head.
@@ -352,6 +357,8 @@ class MCDropout:
         source = self._opened.source
         if not isinstance(source, Planner) or self._opened.analytic:
             raise InputError("rows of many callers take a program, and no analytic head")
+        if team is not None:
+            source.employ(team)
         block = BLOCK if self.sampling == "balanced" else 1
         temperature = 1.0 if self._calibration is None else self._calibration.temperature
         defaults = _DEFAULTS if self.manifest is None else self.manifest.defaults

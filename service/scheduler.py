@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from mcdrop.engine import Team
 from service.batching.ask import Ask, Timed
 from service.batching.lane import StepObserver
 from service.batching.worker import Worker
@@ -54,6 +55,11 @@ class Scheduler:
             )
             for index, device in enumerate(self.devices)
         ]
+
+    @property
+    def teams(self) -> list[Team | None]:
+        """The threads of each worker that take samples side by side; `None` on a GPU."""
+        return [worker.team for worker in self._workers]
 
     @property
     def accepting(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.engine.gather import Gathers
+from mcdrop.engine.parts import Parts
 from mcdrop.program.execute import Executable
 from mcdrop.program.kernels import KERNELS
 from mcdrop.program.leading import LEADING_KERNELS
@@ -36,6 +37,9 @@ class ThinnedEngine:
         masks: only shared masks can be thinned.
         memory_budget: bytes; half of them may be kept.
         copy_cost: see `thin`.
+
+    Attributes:
+        masks: as above.
     """
 
     name = "thinned"
@@ -48,23 +52,23 @@ class ThinnedEngine:
         copy_cost: float = COPY_COST,
     ) -> None:
         self._program = program
-        self._masks: Masks = masks
+        self.masks: Masks = masks
         self._budget = memory_budget
         self._copy_cost = copy_cost
 
     @property
     def applies(self) -> bool:
         """Whether some site can be thinned."""
-        return self._masks == "shared" and bool(self._thinning.thinned)
+        return self.masks == "shared" and bool(self.thinning.thinned)
 
     @property
     def reasons(self) -> Mapping[str, str]:
         """For each enabled site, by its name: `"thinned"`, how else, or why it keeps its mask."""
         sites = self._program.active
-        if self._masks != "shared":
+        if self.masks != "shared":
             return MappingProxyType({site.name: "each row has a mask of its own" for site in sites})
-        zeroed = [site for site in sites if site.mask in self._thinning.zeroed]
-        reasons = {site.name: _ZEROED for site in zeroed} | dict(self._thinning.reasons)
+        zeroed = [site for site in sites if site.mask in self.thinning.zeroed]
+        reasons = {site.name: _ZEROED for site in zeroed} | dict(self.thinning.reasons)
         return MappingProxyType({s.name: reasons.get(s.name, "thinned") for s in sites})
 
     @property
@@ -98,31 +102,37 @@ class ThinnedEngine:
         """Take up what the trunk left."""
         assert self.applies
         names = self._program.split.boundary
-        held = {**self._tail_weights, **dict(zip(names, boundary, strict=True))}
-        return ThinnedRun(self._tail, held, self._gathers, bank, self._masked, self._thinning.leads)
+        held = {**self.weights, **dict(zip(names, boundary, strict=True))}
+        return ThinnedRun(self._tail, held, self._gathers, bank, self.masked, self.thinning.leads)
 
     @cached_property
-    def _thinning(self) -> Thinning:
+    def thinning(self) -> Thinning:
+        """What of the tail is thinned."""
         return thin_tail(self._program, self._copy_cost)
 
     @cached_property
+    def parts(self) -> Parts:
+        """What is gathered of the weights."""
+        return Parts(self.thinning, self._program.weights, self._program.active)
+
+    @cached_property
     def _gathers(self) -> Gathers:
-        program = self._program
-        return Gathers(self._thinning, program.weights, program.active, self._budget // 2)
+        return Gathers(self.parts, self._budget // 2)
 
     @cached_property
     def _tail(self) -> Executable:
-        kernels = {**KERNELS, **LEADING_KERNELS} if self._thinning.leads else KERNELS
-        return Executable(self._thinning.graph, self._program.device, kernels)
+        kernels = {**KERNELS, **LEADING_KERNELS} if self.thinning.leads else KERNELS
+        return Executable(self.thinning.graph, self._program.device, kernels)
 
     @cached_property
-    def _tail_weights(self) -> Mapping[str, Tensor]:
-        return {name: self._program.weights[name] for name in self._thinning.graph.weights}
+    def weights(self) -> Mapping[str, Tensor]:
+        """Those that the thinned tail reads as they are."""
+        return {name: self._program.weights[name] for name in self.thinning.graph.weights}
 
     @cached_property
-    def _masked(self) -> Mapping[str, int]:
+    def masked(self) -> Mapping[str, int]:
         """Masks that the tail reads as they are, and their positions in a bank."""
-        names = self._thinning.graph.inputs
+        names = self.thinning.graph.inputs
         return {s.mask: i for i, s in enumerate(self._program.active) if s.mask in names}
 
 

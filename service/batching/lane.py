@@ -19,7 +19,7 @@ from service.errors import DeadlineError, InvalidRequestError
 
 # What a step should take at most, where more than a block is to be had for it: as long has a
 # newcomer to wait for its turn.
-_STEP_SECONDS = 0.005
+_STEP_SECONDS = 0.01
 _SMOOTHING = 0.2  # of the measured cost of a step
 _OTHER_SEEDS = 8  # that are resident at a time: each has masks of its own in memory
 # Rows that are resident at a time, in steps: more would wait here instead of in the queue.

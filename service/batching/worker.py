@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from mcdrop.engine import Team
 from service.batching.ask import Ask, Timed
 from service.batching.lane import Lane, StepObserver
 from service.errors import NotReadyError, QueueFullError
@@ -43,6 +44,9 @@ class Worker:
         step_rows: most rows in a step.
         threads: of the CPU; torch's own choice by default.
         observer: told of steps.
+
+    Attributes:
+        team: that takes samples side by side; `None` on a GPU, or with one thread.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class Worker:
         self._step_rows = step_rows
         self._threads = threads
         self._observer = observer
+        size = threads or torch.get_num_threads()
+        self.team = Team(size) if device.type == "cpu" and size > 1 else None
         # lanes know nothing of `Loaded`, so that a model goes when nobody holds it any more
         self._lanes: WeakKeyDictionary[Loaded, Lane] = WeakKeyDictionary()
         self._active: list[Lane] = []
@@ -133,6 +139,8 @@ class Worker:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+        if self.team is not None:
+            self.team.close()
 
     def _require_accepting(self) -> None:
         if not self.accepting:

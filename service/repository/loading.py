@@ -50,7 +50,7 @@ async def load(folder: Folder, scheduler: Scheduler, settings: Settings) -> Load
             folder.name,
             folder.number,
             tuple(predictors),
-            tuple(predictor.residency() for predictor in predictors),
+            tuple(p.residency(t) for p, t in zip(predictors, scheduler.teams, strict=True)),
             manifest,
             field_specs(manifest),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,52 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop.engine import BatchedEngine, Footprints, LoopEngine, ThinnedEngine
+from mcdrop.engine import BatchedEngine, ThinnedEngine
 from mcdrop.engine.gather import Gathers
 from mcdrop.engine.table import lay_out
 from mcdrop.program.thinning import COPY_COST, Gathered
 from mcdrop.sampling import KEEP_BYTES, MaskBank
 from tests import thin_nets, zoo
+from tests.engine.oracle import assert_close, bank_of, by_loop, inputs_of
 
 BUDGET = 1 << 28
 THINNED = [name for name in thin_nets.NETS if "thinned" in thin_nets.net(name).sites.values()]
-
-
-def _bank(
-    program: mcdrop.Program,
-    inputs: Mapping[str, Tensor],
-    seed: int = 3,
-    sampling: Any = "balanced",
-) -> MaskBank:
-    return MaskBank(
-        seed,
-        program.active,
-        Footprints(program, "shared")(inputs).shapes,
-        masks="shared",
-        sampling=sampling,
-        device=program.device,
-    )
-
-
-def _inputs(program: mcdrop.Program, example: Any) -> dict[str, Tensor]:
-    if isinstance(example, dict):
-        return example
-    values = example if isinstance(example, tuple) else (example,)
-    return {spec.name: value for spec, value in zip(program.inputs, values, strict=True)}
-
-
-def _oracle(
-    program: mcdrop.Program, inputs: Mapping[str, Tensor], bank: MaskBank, samples: range
-) -> tuple[Tensor, ...]:
-    rows = range(len(next(iter(inputs.values()))))
-    return LoopEngine(program).open(inputs, bank, rows).samples(samples.start, samples.stop)
-
-
-def _close(ours: Sequence[Tensor], oracle: Sequence[Tensor]) -> None:
-    for a, b in zip(ours, oracle, strict=True):
-        assert a.dtype == b.dtype
-        scale = float(b.abs().max())
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * max(scale, 1e-3))
 
 
 def _engine(
@@ -70,17 +34,17 @@ def _engine(
 @pytest.mark.parametrize("name", THINNED)
 def test_equals_the_loop(name: str, budget: int, copy_cost: float) -> None:
     program = thin_nets.program(name)
-    inputs = _inputs(program, thin_nets.net(name).x)
-    bank, engine = _bank(program, inputs), _engine(program, budget, copy_cost)
+    inputs = inputs_of(program, thin_nets.net(name).x)
+    bank, engine = bank_of(program, inputs), _engine(program, budget, copy_cost)
     assert engine.applies
-    oracle = _oracle(program, inputs, bank, range(11))
+    oracle = by_loop(program, inputs, bank, range(11))
     run = engine.open(inputs, bank, range(5))
     for start, stop in ((0, 11), (0, 1), (3, 8), (8, 11), (10, 11)):
-        _close(run.samples(start, stop), [output[start:stop] for output in oracle])
+        assert_close(run.samples(start, stop), [output[start:stop] for output in oracle])
     for rows in (slice(0, 1), slice(2, 4)):  # requests share what is gathered
         part = {key: value[rows] for key, value in inputs.items()}
         ours = engine.open(part, bank, range(5)[rows]).samples(0, 11)
-        _close(ours, [output[:, rows] for output in oracle])
+        assert_close(ours, [output[:, rows] for output in oracle])
 
 
 @pytest.mark.parametrize("name", zoo.NAMES)
@@ -90,12 +54,12 @@ def test_equals_the_loop_on_the_zoo(name: str) -> None:
     if not engine.applies:
         assert "thinned" not in engine.reasons.values()
         return
-    inputs = _inputs(program, zoo.build(name)[1])
-    bank = _bank(program, inputs)
+    inputs = inputs_of(program, zoo.build(name)[1])
+    bank = bank_of(program, inputs)
     rows = len(next(iter(inputs.values())))
     run = engine.open(inputs, bank, range(rows))
     ours = [torch.cat(parts) for parts in zip(run.samples(0, 4), run.samples(4, 7), strict=True)]
-    _close(ours, _oracle(program, inputs, bank, range(7)))
+    assert_close(ours, by_loop(program, inputs, bank, range(7)))
 
 
 def test_the_zoo_has_nets_to_thin() -> None:
@@ -107,8 +71,8 @@ def test_the_zoo_has_nets_to_thin() -> None:
 @pytest.mark.parametrize("name", ["chain", "conv_norm_pool", "conv_to_linear", "mixed"])
 def test_no_operation_falls_back_to_a_loop_under_vmap(name: str) -> None:
     program = thin_nets.program(name)
-    inputs = _inputs(program, thin_nets.net(name).x)
-    run = _engine(program).open(inputs, _bank(program, inputs), range(5))
+    inputs = inputs_of(program, thin_nets.net(name).x)
+    run = _engine(program).open(inputs, bank_of(program, inputs), range(5))
     torch._C._functorch._set_vmap_fallback_enabled(False)
     try:
         run.samples(0, 3)
@@ -118,13 +82,13 @@ def test_no_operation_falls_back_to_a_loop_under_vmap(name: str) -> None:
 
 def test_seeds_and_samplings_are_kept_apart() -> None:
     program = thin_nets.program("chain")
-    inputs = _inputs(program, thin_nets.net("chain").x)
+    inputs = inputs_of(program, thin_nets.net("chain").x)
     engine = _engine(program)
     for seed in (1, 2, 3, 1):
         for sampling in ("iid", "balanced"):
-            bank = _bank(program, inputs, seed, sampling)
+            bank = bank_of(program, inputs, seed, sampling)
             ours = engine.open(inputs, bank, range(5)).samples(0, 6)
-            _close(ours, _oracle(program, inputs, bank, range(6)))
+            assert_close(ours, by_loop(program, inputs, bank, range(6)))
 
 
 def test_free_axes() -> None:
@@ -135,10 +99,10 @@ def test_free_axes() -> None:
     program = mcdrop.capture(net.eval(), torch.randn(3, 2, 8, 8), dynamic_axes=free)
     engine = _engine(program)
     for size in ((6, 9), (11, 7)):
-        inputs = _inputs(program, torch.randn(4, 2, *size))
-        bank = _bank(program, inputs)
+        inputs = inputs_of(program, torch.randn(4, 2, *size))
+        bank = bank_of(program, inputs)
         ours = engine.open(inputs, bank, range(4)).samples(0, 5)
-        _close(ours, _oracle(program, inputs, bank, range(5)))
+        assert_close(ours, by_loop(program, inputs, bank, range(5)))
 
 
 def test_bfloat16() -> None:
@@ -147,10 +111,10 @@ def test_bfloat16() -> None:
     net = nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(16, 3)).bfloat16().eval()
     x = torch.randn(4, 6, dtype=torch.bfloat16)
     program = mcdrop.capture(net, x)
-    inputs = _inputs(program, x)
-    bank = _bank(program, inputs)
+    inputs = inputs_of(program, x)
+    bank = bank_of(program, inputs)
     (ours,) = _engine(program).open(inputs, bank, range(4)).samples(0, 5)
-    (oracle,) = _oracle(program, inputs, bank, range(5))
+    (oracle,) = by_loop(program, inputs, bank, range(5))
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours, oracle, rtol=0.02, atol=0.02)
 
@@ -187,12 +151,12 @@ def test_independent_masks_cannot_be_thinned() -> None:
 
 def test_a_mixed_tail_draws_the_masks_it_reads() -> None:
     program = thin_nets.program("mixed")
-    inputs = _inputs(program, thin_nets.net("mixed").x)
-    run = _engine(program).open(inputs, _bank(program, inputs), range(5))
+    inputs = inputs_of(program, thin_nets.net("mixed").x)
+    run = _engine(program).open(inputs, bank_of(program, inputs), range(5))
     assert list(run.masked.values()) == [0]
     chain = thin_nets.program("chain")
-    inputs = _inputs(chain, thin_nets.net("chain").x)
-    assert not _engine(chain).open(inputs, _bank(chain, inputs), range(5)).masked
+    inputs = inputs_of(chain, thin_nets.net("chain").x)
+    assert not _engine(chain).open(inputs, bank_of(chain, inputs), range(5)).masked
 
 
 # What is kept.
@@ -219,7 +183,7 @@ def _wide(width: int = 64) -> tuple[mcdrop.Program, dict[str, Tensor]]:
     for inputs in (8, width, width):
         layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.5)]
     program = mcdrop.capture(nn.Sequential(*layers, nn.Linear(width, 3)).eval(), torch.randn(2, 8))
-    return program, _inputs(program, torch.randn(2, 8))
+    return program, inputs_of(program, torch.randn(2, 8))
 
 
 def _gathers(engine: ThinnedEngine) -> Gathers:
@@ -228,7 +192,7 @@ def _gathers(engine: ThinnedEngine) -> Gathers:
 
 def test_first_samples_are_gathered_once() -> None:
     program, inputs = _wide()
-    engine, bank = _engine(program), _Counting(_bank(program, inputs))
+    engine, bank = _engine(program), _Counting(bank_of(program, inputs))
     run = engine.open(inputs, bank, range(2))
     first = run.samples(0, 16)
     kept = _gathers(engine).kept_bytes
@@ -239,7 +203,7 @@ def test_first_samples_are_gathered_once() -> None:
     assert bank.drawn == 1, "gathered again"
     assert _gathers(engine).kept_bytes == kept
     assert torch.equal(first[0], again[0])
-    _close(inside, [first[0][4:9]])
+    assert_close(inside, [first[0][4:9]])
     run.samples(16, 32)
     assert bank.drawn == 1, "stretches of 32 are gathered together"
     run.samples(24, 40)
@@ -248,7 +212,7 @@ def test_first_samples_are_gathered_once() -> None:
 
 def test_samples_beyond_the_first_are_thrown_away() -> None:
     program, inputs = _wide(200)
-    engine, bank = _engine(program), _Counting(_bank(program, inputs))
+    engine, bank = _engine(program), _Counting(bank_of(program, inputs))
     run = engine.open(inputs, bank, range(2))
     run.samples(112, 128)
     kept = _gathers(engine).kept_bytes
@@ -266,7 +230,7 @@ def test_what_is_small_is_kept_of_more_samples() -> None:
     assert small.kept_samples == 4096
     assert large.expected_bytes(256) > KEEP_BYTES >= small.expected_bytes(4096)
     program, inputs = _wide(16)
-    engine, bank = _engine(program), _Counting(_bank(program, inputs))
+    engine, bank = _engine(program), _Counting(bank_of(program, inputs))
     run = engine.open(inputs, bank, range(2))
     for _ in range(2):
         run.samples(992, 1008)
@@ -275,12 +239,12 @@ def test_what_is_small_is_kept_of_more_samples() -> None:
 
 def test_memory_is_flat_in_the_number_of_samples() -> None:
     program, inputs = _wide(200)
-    engine, bank = _engine(program), _bank(program, inputs)
+    engine, bank = _engine(program), bank_of(program, inputs)
     run = engine.open(inputs, bank, range(2))
 
     def held() -> int:
         return _gathers(engine).kept_bytes + sum(
-            buffer.nbytes for buffer in _gathers(engine)._buffers.values()
+            buffer.nbytes for buffers in _gathers(engine)._spare for buffer in buffers.values()
         )
 
     sizes = []
@@ -288,17 +252,17 @@ def test_memory_is_flat_in_the_number_of_samples() -> None:
         run.samples(start, start + 16)
         sizes.append(held())
     assert sizes[-1] < 1.5 * sizes[16]
-    buffers = {key: value.data_ptr() for key, value in _gathers(engine)._buffers.items()}
+    buffers = {key: value.data_ptr() for key, value in _gathers(engine)._spare[0].items()}
     run.samples(512, 528)
-    assert buffers == {k: v.data_ptr() for k, v in _gathers(engine)._buffers.items()}
+    assert buffers == {k: v.data_ptr() for k, v in _gathers(engine)._spare[0].items()}
 
 
 def test_what_is_kept_stays_within_half_of_the_budget() -> None:
     program, inputs = _wide()
     one = _engine(program)
-    one.open(inputs, _bank(program, inputs), range(2)).samples(0, 32)
+    one.open(inputs, bank_of(program, inputs), range(2)).samples(0, 32)
     size = _gathers(one).kept_bytes
-    engine, bank = _engine(program, 5 * size), _Counting(_bank(program, inputs))
+    engine, bank = _engine(program, 5 * size), _Counting(bank_of(program, inputs))
     run = engine.open(inputs, bank, range(2))
     for start in range(0, 128, 32):
         run.samples(start, start + 32)
@@ -317,24 +281,24 @@ def test_a_stretch_that_turns_out_too_large_is_gathered_once(
 ) -> None:
     """Where its size was underestimated it is used all the same, and its buffers are kept."""
     program, inputs = _wide(200)
-    engine, bank = _engine(program, 0), _Counting(_bank(program, inputs))
+    engine, bank = _engine(program, 0), _Counting(bank_of(program, inputs))
     monkeypatch.setattr(type(_gathers(engine)), "expected_bytes", lambda *_: 0)
     run = engine.open(inputs, bank, range(2))
-    plain = _engine(program).open(inputs, _bank(program, inputs), range(2))
-    _close(run.samples(0, 16), plain.samples(0, 16))
+    plain = _engine(program).open(inputs, bank_of(program, inputs), range(2))
+    assert_close(run.samples(0, 16), plain.samples(0, 16))
     assert bank.drawn == 1
     assert _gathers(engine).kept_bytes == 0
-    buffers = {name: value.data_ptr() for name, value in _gathers(engine)._buffers.items()}
+    buffers = {name: value.data_ptr() for name, value in _gathers(engine)._spare[0].items()}
     assert buffers
     run.samples(5000, 5001)  # smaller, and never kept: written into the same memory
-    after = _gathers(engine)._buffers
+    (after,) = _gathers(engine)._spare
     assert buffers == {name: value.data_ptr() for name, value in after.items()}
 
 
 def test_older_seeds_make_way() -> None:
     program, inputs = _wide()
     engine = _engine(program)
-    banks = [_Counting(_bank(program, inputs, seed)) for seed in range(3)]
+    banks = [_Counting(bank_of(program, inputs, seed)) for seed in range(3)]
 
     def sample(seed: int) -> bool:
         """Whether it had to be gathered."""
@@ -352,10 +316,10 @@ def test_older_seeds_make_way() -> None:
 def test_a_new_seed_takes_the_room_of_an_old_one() -> None:
     program, inputs = _wide()
     one = _engine(program)
-    one.open(inputs, _bank(program, inputs), range(2)).samples(0, 16)
+    one.open(inputs, bank_of(program, inputs), range(2)).samples(0, 16)
     engine = _engine(program, int(2.8 * _gathers(one).kept_bytes))
     for seed in (0, 1):
-        bank = _Counting(_bank(program, inputs, seed))
+        bank = _Counting(bank_of(program, inputs, seed))
         for _ in range(2):
             engine.open(inputs, bank, range(2)).samples(0, 16)
         assert bank.drawn == 1
@@ -365,14 +329,14 @@ def test_a_new_seed_takes_the_room_of_an_old_one() -> None:
 def test_the_estimate_is_near_what_is_gathered() -> None:
     for program, inputs in (_wide(), _wide(200)):
         engine = _engine(program)
-        engine.open(inputs, _bank(program, inputs), range(2)).samples(0, 64)
+        engine.open(inputs, bank_of(program, inputs), range(2)).samples(0, 64)
         assert engine.gather_bytes(64) == pytest.approx(_gathers(engine).kept_bytes, rel=0.15)
         assert engine.gather_bytes(128) == 2 * engine.gather_bytes(64)
 
 
 def test_threads_do_not_share_buffers() -> None:
     program, inputs = _wide()
-    engine, bank = _engine(program, 0), _bank(program, inputs)
+    engine, bank = _engine(program, 0), bank_of(program, inputs)
     run = engine.open(inputs, bank, range(2))
     expected = [run.samples(start, start + 8)[0] for start in range(0, 64, 8)]
     wrong: list[int] = []
@@ -427,6 +391,6 @@ def test_a_table_gathers_what_indexing_does(
 
 def test_batched_and_thinned_agree_on_a_wide_net() -> None:
     program, inputs = _wide(200)
-    bank = _bank(program, inputs)
+    bank = bank_of(program, inputs)
     ours = _engine(program).open(inputs, bank, range(2)).samples(0, 32)
-    _close(ours, BatchedEngine(program).open(inputs, bank, range(2)).samples(0, 32))
+    assert_close(ours, BatchedEngine(program).open(inputs, bank, range(2)).samples(0, 32))
