@@ -30,10 +30,13 @@ class Team:
         self.size = size
         self._tasks: SimpleQueue[_Task[Any, Any] | None] = SimpleQueue()
         ready, threads = Barrier(size), torch.get_num_threads()
-        for number in range(1, size):
-            # daemons: a forced stop must not hang on samples that are still computed
-            name = f"mcdrop-team-{number}"
-            Thread(target=self._help, args=(ready,), name=name, daemon=True).start()
+        # daemons: a forced stop must not hang on samples that are still computed
+        self._threads = [
+            Thread(target=self._help, args=(ready,), name=f"mcdrop-team-{number}", daemon=True)
+            for number in range(1, size)
+        ]
+        for thread in self._threads:
+            thread.start()
         ready.wait()
         torch.set_num_threads(threads)
 
@@ -57,9 +60,11 @@ class Team:
             torch.set_num_threads(threads)
 
     def close(self) -> None:
-        """Let the threads go."""
-        for _ in range(1, self.size):
+        """Let the threads go when they have done what they were given; blocks."""
+        for _ in self._threads:
             self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _help(self, ready: Barrier) -> None:
         # asked first: a thread that has not computed yet is given the number that was set last

@@ -1,5 +1,7 @@
 """How log records are written, as seen by whoever reads the server's stderr."""
 
+import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -10,7 +12,7 @@ import httpx
 import pytest
 
 from service import Settings
-from service.telemetry.logs import JsonLines, TextLines
+from service.telemetry.logs import JsonLines, TextLines, Together
 from service.telemetry.request_ids import Current, current
 
 BODY = {"inputs": [[1, 2, 3]]}
@@ -145,3 +147,89 @@ def test_text_names_the_request(spawn, repository):
     assert re.search(
         r' INFO 127\.0\.0\.1:\d+ "GET /v1/models" 200, \d+ bytes, [\d.]+ ms \[mine\]$', line
     )
+
+
+class Counted(io.StringIO):
+    """Counts what is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+
+    def write(self, text):
+        self.writes.append(text)
+        return super().write(text)
+
+
+@pytest.fixture
+def together():
+    stream, logger = Counted(), logging.getLogger("tests.together")
+    handler = Together()
+    handler.setStream(stream)
+    handler.setFormatter(TextLines())
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    logger.propagate = False
+    yield logger, stream
+    logger.removeHandler(handler)
+
+
+def test_lines_of_one_turn_are_written_together(together):
+    logger, stream = together
+
+    async def turns():
+        for number in range(5):
+            logger.info("line %d", number)
+        assert not stream.writes
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(stream.writes) == 1
+        logger.info("line 5")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(turns())
+    assert len(stream.writes) == 2
+    lines = stream.getvalue().splitlines()
+    assert [line.rpartition("INFO ")[2] for line in lines] == [f"line {n}" for n in range(6)]
+
+
+def test_what_is_worse_and_what_others_say_is_written_at_once(together):
+    logger, stream = together
+
+    async def turn():
+        logger.info("first")
+        logger.warning("second")
+        assert len(stream.getvalue().splitlines()) == 2, "and not before what came before it"
+        await asyncio.to_thread(logger.info, "third")
+        assert len(stream.getvalue().splitlines()) == 3
+
+    asyncio.run(turn())
+    logger.info("fourth")
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == [
+        "first", "second", "third", "fourth",
+    ]  # fmt: skip
+
+
+def test_what_waits_is_written_when_logging_ends(together):
+    logger, stream = together
+
+    async def turn():
+        logger.info("last")
+        asyncio.get_running_loop().stop()
+
+    loop = asyncio.new_event_loop()
+    with contextlib.suppress(RuntimeError):
+        loop.run_until_complete(turn())
+    loop.close()
+    next(handler for handler in logger.handlers if isinstance(handler, Together)).flush()
+    assert stream.getvalue().endswith("last\n")
+
+
+def test_a_record_that_cannot_be_formatted_stops_nobody(together, capsys):
+    logger, stream = together
+    handler = next(handler for handler in logger.handlers if isinstance(handler, Together))
+    handler.handle(record("%d", "no number"))  # pytest's own handler would raise
+    logger.info("after")
+    assert stream.getvalue().endswith("after\n")
+    assert "--- Logging error ---" in capsys.readouterr().err
