@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from service.access.keys import KEY
+from service.access.limits import Rate
 from service.config import Entry, write_toml
 from service.errors import SettingsError
 from service.setting_sources import PREFIX, gather, holds_secret, variable
@@ -203,6 +204,11 @@ class Settings(BaseSettings):
         """How many versions of a model are loaded; `None` for all of them."""
         number = self.versions.partition(":")[2]
         return int(number) if number else None
+
+    @property
+    def rate(self) -> Rate | None:
+        """How often a caller may predict; `None` for no limit."""
+        return None if self.rate_limit is None else Rate.of(self.rate_limit, self.rate_burst)
 
     def __init__(self, **options: Any) -> None:
         sources = gather(type(self), options)
