@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         >>> app.title
         'mcdrop'
     """
-    access = Access(settings)
+    access = Access(settings.api_keys, rate=settings.rate)
     telemetry, tracing = Telemetry(), open_tracing(settings.otel_endpoint)
 
     @contextlib.asynccontextmanager

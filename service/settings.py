@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import pydantic_settings
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     ByteSize,
     Field,
     PrivateAttr,
-    SecretBytes,
-    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from service.access.keys import KEY
-from service.config import Entry, read_toml, write_toml
+from service.access.limits import Rate
+from service.config import Entry, write_toml
 from service.errors import SettingsError
+from service.setting_sources import PREFIX, gather, holds_secret, variable
 from service.telemetry.logs import LogFormat
 
-PREFIX = "MCDROP_"
 _DEVICE = re.compile(r"auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?))*")
 _ENDPOINT = re.compile(r"https?://[^\s/?#]+[^\s?#]*")
-_FILE, _OPTION, _ENVIRONMENT = "file", "option", "environment"
 _VERSIONS = re.compile(r"all|latest:[1-9][0-9]{0,3}")
 
 
@@ -212,21 +205,20 @@ class Settings(BaseSettings):
         number = self.versions.partition(":")[2]
         return int(number) if number else None
 
+    @property
+    def rate(self) -> Rate | None:
+        """How often a caller may predict; `None` for no limit."""
+        return None if self.rate_limit is None else Rate.of(self.rate_limit, self.rate_burst)
+
     def __init__(self, **options: Any) -> None:
+        sources = gather(type(self), options)
         try:
-            environment = EnvSettingsSource(type(self))()
-        except pydantic_settings.SettingsError as error:  # JSON for a list, say
-            raise SettingsError(str(error)) from None
-        path = options.get("config") or environment.get("config")
-        file = _read(Path(path), type(self)) if path else {}
-        origins = dict.fromkeys(file, _FILE) | dict.fromkeys(environment, _ENVIRONMENT)
-        origins |= dict.fromkeys(options, _OPTION)
-        try:
-            super().__init__(**file | environment | options)
+            super().__init__(**sources.values)
         except ValidationError as error:
-            said = (_describe(type(self), item, origins, path) for item in error.errors())
+            fields = type(self).model_fields
+            said = (sources.explain(item, fields) for item in error.errors())
             raise SettingsError("; ".join(said)) from None
-        self._origins = origins
+        self._origins = sources.origins
 
     @classmethod
     def settings_customise_sources(
@@ -265,9 +257,9 @@ class Settings(BaseSettings):
                 name,
                 getattr(self, name),
                 field.description or name,
-                PREFIX + name.upper(),
+                variable(name),
                 self.origin(name),
-                secret=_holds_secret(field.annotation),
+                secret=holds_secret(field.annotation),
             )
             for name, field in type(self).model_fields.items()
             if name != "config"
@@ -276,37 +268,4 @@ class Settings(BaseSettings):
 
 def variables(settings: type[Settings] = Settings) -> tuple[str, ...]:
     """Names of the environment variables."""
-    return tuple(PREFIX + name.upper() for name in settings.model_fields)
-
-
-def _read(path: Path, settings: type[Settings]) -> dict[str, Any]:
-    values = read_toml(path, "settings file")
-    known = [name for name in settings.model_fields if name != "config"]
-    for name in values:
-        if name not in known:  # its value is not repeated: it may be a secret
-            near = difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-            raise SettingsError(
-                f"settings file {str(path)!r}: there is no setting {name!r}; {hint}"
-            )
-    return values
-
-
-def _describe(
-    settings: type[Settings], error: ErrorDetails, origins: Mapping[str, str], path: object
-) -> str:
-    name = ".".join(str(part) for part in error["loc"])
-    field = settings.model_fields.get(str(error["loc"][0])) if error["loc"] else None
-    said = error["msg"].removeprefix("Value error, ")
-    got = f"{error['input']!r:.200}"
-    if field is not None and not _holds_secret(field.annotation) and not KEY.search(got):
-        said += f"; got {got}"
-    if field is not None and origins.get(str(error["loc"][0])) == _FILE:
-        return f"settings file {str(path)!r}: {name}: {said}"
-    return f"setting {name} ({PREFIX}{name.upper()}): {said}"
-
-
-def _holds_secret(annotation: object) -> bool:
-    if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes):
-        return True
-    return any(map(_holds_secret, get_args(annotation)))
+    return tuple(map(variable, settings.model_fields))

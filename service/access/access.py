@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from service.access.key_file import KeyFile
 from service.access.keys import Key, KeyScope, find_key
 from service.access.limits import Limits, Rate, neighbourhood
 from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
-from service.settings import Settings
 
 ANYONE = Key("anyone", KeyScope.READ, b"")  # where there are no keys
 
@@ -19,14 +19,14 @@ ANYONE = Key("anyone", KeyScope.READ, b"")  # where there are no keys
 class Access:
     """The keys and the rates of a server.
 
-    Without a keys file everybody may predict and nobody may manage.
+    Args:
+        keys: their file; without one everybody may predict and nobody may manage.
+        rate: of each caller whose key has none of its own; `None` for no limit.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.file = KeyFile(settings.api_keys) if settings.api_keys is not None else None
-        self._rate: Rate | None = None
-        if settings.rate_limit is not None:
-            self._rate = Rate.of(settings.rate_limit, settings.rate_burst)
+    def __init__(self, keys: Path | None = None, *, rate: Rate | None = None) -> None:
+        self.file = KeyFile(keys) if keys is not None else None
+        self._rate = rate
         self._limits = Limits()
 
     @contextlib.asynccontextmanager

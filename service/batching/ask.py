@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from mcdrop.prediction import Prediction
+from service.errors import DeadlineError
 from service.loaded import Loaded
 
 T = TypeVar("T")
@@ -91,6 +92,14 @@ class Ask(Generic[T]):
         now = time.monotonic()
         entered = now if self.entered is None else self.entered
         return Timed(value, entered - self.submitted, now - entered)
+
+    def late(self) -> DeadlineError:
+        """The error where the deadline passes before there is anything to say."""
+        waited = (time.monotonic() - self.submitted) * 1e3
+        return DeadlineError(
+            f"the deadline passed after {waited:.0f} ms, before every row had a sample; "
+            "allow more time, or ask for fewer rows"
+        )
 
     def answer(self, prediction: Prediction) -> None:
         """Render the answer and hand it over."""

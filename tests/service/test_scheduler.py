@@ -161,35 +161,6 @@ def test_a_long_ask_does_not_hold_up_a_short_one(shapes):
         assert timed.value.samples.tolist() == [16]
 
 
-def test_newcomers_do_not_hold_up_who_came_before(shapes):
-    """A caller that asks on and on must not be served before one that waits for its last blocks."""
-
-    async def main():
-        running = scheduler(step_rows=4)
-        answered = []
-
-        async def hammer(number):
-            while not early.done():
-                await running.ask(ask(shapes, 1, 160, data=number))
-                answered.append(number)
-
-        early = asyncio.create_task(
-            running.ask(ask(shapes, 4, 480, deadline=time.monotonic() + 60))
-        )
-        await asyncio.sleep(0)
-        beside = [asyncio.create_task(hammer(number)) for number in range(12)]
-        timed = await early
-        for task in beside:
-            await task
-        await running.close()
-        return timed.value.samples.tolist(), len(answered)
-
-    samples, others = asyncio.run(main())
-    assert samples == [480] * 4
-    # an even share: 30 blocks of 4 rows, of 13 callers', are those of some 12 * 30 / 10 answers
-    assert others < 300
-
-
 def test_models_do_not_starve_one_another(meter, shapes):
     async def main():
         running = scheduler(capacity=200)

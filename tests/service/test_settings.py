@@ -12,6 +12,7 @@ from pydantic import ByteSize, SecretStr
 from mcdrop.errors import McdropError
 from service import Settings
 from service.access.keys import new_key
+from service.access.limits import Rate
 from service.errors import SettingsError
 from service.settings import variables
 
@@ -77,6 +78,12 @@ def test_an_unknown_argument_is_refused():
 @pytest.mark.parametrize(("policy", "most"), [("all", None), ("latest:1", 1), ("latest:12", 12)])
 def test_how_many_versions_are_loaded(policy, most):
     assert Settings(versions=policy).most_versions == most
+
+
+def test_the_rate_of_a_caller():
+    assert Settings(rate_burst=3).rate is None
+    assert Settings(rate_limit=2.5).rate == Rate(2.5, 3)
+    assert Settings(rate_limit=0.5, rate_burst=3).rate == Rate(0.5, 3)
 
 
 @pytest.mark.parametrize("value", ["gpu", "cuda:", "cuda:1234", "cpu\n"])

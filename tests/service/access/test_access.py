@@ -2,9 +2,9 @@
 
 import pytest
 
-from service import Settings
 from service.access.access import ANYONE, Access
 from service.access.keys import KeyScope, key_entry, new_key
+from service.access.limits import Rate
 from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 
 READ, ADMIN = new_key(), new_key()
@@ -23,7 +23,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def access(path):
-    access = Access(Settings(api_keys=path, rate_limit=0.01, rate_burst=1))
+    access = Access(path, rate=Rate(0.01, 1))
     access.file.load()
     return access
 
@@ -53,7 +53,7 @@ def test_reading_is_not_managing(access):
 
 
 def test_without_a_file_everybody_may_predict_and_nobody_may_manage():
-    access = Access(Settings())
+    access = Access()
     for presented in (None, READ, "nonsense"):
         assert access.check(presented, KeyScope.READ) is ANYONE
         with pytest.raises(ForbiddenError, match=r"management is off.*MCDROP_API_KEYS.*mcdrop key"):
@@ -62,7 +62,7 @@ def test_without_a_file_everybody_may_predict_and_nobody_may_manage():
 
 def test_before_its_file_is_read_nobody_is_let_in(path):
     with pytest.raises(UnauthorizedError):
-        Access(Settings(api_keys=path)).check(ADMIN, KeyScope.READ)
+        Access(path).check(ADMIN, KeyScope.READ)
 
 
 def test_each_key_has_its_rate_wherever_it_comes_from(access):
@@ -81,7 +81,7 @@ def test_each_key_has_its_rate_wherever_it_comes_from(access):
 
 
 def test_without_keys_each_address_has_its_rate():
-    access = Access(Settings(rate_limit=0.01, rate_burst=1))
+    access = Access(rate=Rate(0.01, 1))
     access.spend(ANYONE, "192.0.2.1")
     access.spend(ANYONE, "2001:db8::1")
     for address in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::2"):
@@ -92,7 +92,7 @@ def test_without_keys_each_address_has_its_rate():
 def test_a_key_called_anyone_is_not_everybody(tmp_path):
     path, key = tmp_path / "keys.toml", new_key()
     path.write_text(key_entry("anyone", key, KeyScope.READ, None, None))
-    access = Access(Settings(api_keys=path, rate_limit=0.01, rate_burst=1))
+    access = Access(path, rate=Rate(0.01, 1))
     access.file.load()
     found = access.check(key, KeyScope.READ)
     access.spend(found, "192.0.2.1")
@@ -101,7 +101,7 @@ def test_a_key_called_anyone_is_not_everybody(tmp_path):
 
 
 def test_without_a_rate_nothing_is_counted():
-    access = Access(Settings())
+    access = Access()
     for _ in range(10_000):
         access.spend(ANYONE, "192.0.2.1")
     assert len(access._limits) == 0
