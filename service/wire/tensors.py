@@ -128,10 +128,12 @@ def _to_tensor(flat: list[Any], shape: Sequence[int], spec: TensorSpec) -> Tenso
     if dtype.is_floating_point:
         # NumPy rounds a double to half once, torch by way of float32
         source = np.float64 if dtype == torch.bfloat16 else spec.dtype
+        # what NumPy can do, it does: torch would let go of the interpreter, and wait for it again
         with np.errstate(over="ignore"):
-            array = np.array(flat, source)
-        tensor = torch.from_numpy(array).to(dtype)
-        # NumPy looks: torch would let go of the interpreter, and wait for it again
+            array = np.array(flat, source).reshape(shape)
+        tensor = torch.from_numpy(array)
+        if tensor.dtype != dtype:
+            tensor = tensor.to(dtype)
         finite = np.isfinite(array) if dtype != torch.bfloat16 else torch.isfinite(tensor).numpy()
         outside = ~finite
     elif dtype == torch.bool:
@@ -141,14 +143,15 @@ def _to_tensor(flat: list[Any], shape: Sequence[int], spec: TensorSpec) -> Tenso
         whole = _whole(flat)
         excess = (whole < bounds.min) | (whole > bounds.max)
         outside = excess.astype(bool)
-        tensor = torch.from_numpy(np.where(excess, 0, whole).astype(np.int64)).to(dtype)
+        within = np.where(excess, 0, whole).astype(np.int64).reshape(shape)
+        tensor = torch.from_numpy(within).to(dtype)
     if outside.any():
         index = int(outside.argmax())
         raise InvalidRequestError(
             f"input {spec.name!r}: {place(index, shape)} is {flat[index]!r}, "
             f"outside the range of {spec.dtype}"
         )
-    return tensor.reshape(list(shape))
+    return tensor
 
 
 def _whole(flat: list[int]) -> np.ndarray[Any, np.dtype[Any]]:
