@@ -299,16 +299,28 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientDisconnect: the caller went away.
     """
-    answer = asyncio.ensure_future(work)
+    task, waiting, given_up = asyncio.current_task(), True, False
+    assert task is not None
+
+    def give_up(gone: asyncio.Future[None]) -> None:
+        nonlocal given_up
+        if waiting and not gone.cancelled():
+            given_up = task.cancel()
+
     gone = asyncio.ensure_future(_disconnected(request))
+    gone.add_done_callback(give_up)
     try:
-        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise ClientDisconnect
-        return answer.result()
+        return await work
+    except asyncio.CancelledError:
+        # the stop of the server cancels too, and is not to be taken for the caller's leaving
+        if given_up and task.cancelling() == 1:
+            raise ClientDisconnect from None
+        raise
     finally:
+        waiting = False
         gone.cancel()
-        answer.cancel()
+        if given_up:
+            task.uncancel()
 
 
 async def _disconnected(request: Request) -> None:

@@ -227,6 +227,14 @@ class Process:
     lines: list[str]
     reading: threading.Thread
 
+    def find(self, pattern):
+        """The first match in what it logs, waited for."""
+        deadline = time.monotonic() + 60
+        while not (found := re.search(pattern, "".join(self.lines))):
+            assert time.monotonic() < deadline, "".join(self.lines)
+            time.sleep(0.05)
+        return found
+
     def read_rest(self):
         self.process.wait(60)
         self.reading.join(60)

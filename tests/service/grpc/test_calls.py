@@ -200,11 +200,8 @@ def test_a_bug_is_internal_and_says_nothing_of_itself(start, repository, written
 
 def test_all_that_is_logged_of_a_call_carries_its_id(spawn, repository):
     with spawn(repository, grpc_port=0, log_format="json") as server:
-        for line in server.process.stderr:
-            server.lines.append(line)
-            if found := re.search(r"grpc://127\.0\.0\.1:(\d+)", line):
-                break
-        with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
+        port = server.find(r"grpc://127\.0\.0\.1:(\d+)")[1]
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             begin(channel, "ModelInfer", infer(), ("x-request-id", "mine")).result()
         server.process.send_signal(signal.SIGTERM)
         log = server.read_rest()

@@ -423,11 +423,7 @@ def test_a_message_that_is_none(port):
 
 def grpc_port(process):
     """Its port, from the log."""
-    for line in process.process.stderr:
-        process.lines.append(line)
-        if found := re.search(r"listening on grpc://127\.0\.0\.1:(\d+)", line):
-            return int(found[1])
-    raise AssertionError("".join(process.lines))
+    return int(process.find(r"listening on grpc://127\.0\.0\.1:(\d+)")[1])
 
 
 def test_a_stop_finishes_the_calls_that_have_begun(spawn, repository):
