@@ -15,8 +15,10 @@ from service.batching.steps import Step, plan_step
 from service.batching.visits import Visits
 
 # What a step should take at most, where more than a block is to be had for it: as long has a
-# newcomer to wait for its turn.
-_STEP_SECONDS = 0.01
+# newcomer to wait for its turn. Among many it waits for them in any case, and each step costs a
+# millisecond or two beside its samples.
+_STEP_SECONDS = 0.005
+_STEP_SECONDS_A_VISIT = 0.001
 _SMOOTHING = 0.2  # of the measured cost of a step
 _OTHER_SEEDS = 8  # that are resident at a time: each has masks of its own in memory
 # Rows that are resident at a time, in steps: more would wait here instead of in the queue.
@@ -179,7 +181,8 @@ class Lane:
 
     def _most_blocks(self, kind: Hashable, rows: int) -> int:
         cost = self._costs.get(_cost_key(kind, rows))
-        return 1 if cost is None else max(1, int(_STEP_SECONDS / cost))
+        limit = _STEP_SECONDS + _STEP_SECONDS_A_VISIT * len(self.visits)
+        return 1 if cost is None else max(1, int(limit / cost))
 
     def _learn(self, step: Step, seconds: float) -> None:
         key = _cost_key(step.riders[0].guest.residents.kind, step.rows)
