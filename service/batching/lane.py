@@ -18,7 +18,8 @@ from service.batching.visits import Visits
 # newcomer to wait for its turn. Among many it waits for them in any case, and each step costs a
 # millisecond or two beside its samples.
 _STEP_SECONDS = 0.005
-_STEP_SECONDS_A_VISIT = 0.001
+_STEP_SECONDS_A_VISIT = 0.002
+_MOST_STEP_SECONDS = 0.05
 _SMOOTHING = 0.2  # of the measured cost of a step
 _OTHER_SEEDS = 8  # that are resident at a time: each has masks of its own in memory
 # Rows that are resident at a time, in steps: more would wait here instead of in the queue.
@@ -182,7 +183,7 @@ class Lane:
     def _most_blocks(self, kind: Hashable, rows: int) -> int:
         cost = self._costs.get(_cost_key(kind, rows))
         limit = _STEP_SECONDS + _STEP_SECONDS_A_VISIT * len(self.visits)
-        return 1 if cost is None else max(1, int(limit / cost))
+        return 1 if cost is None else max(1, int(min(limit, _MOST_STEP_SECONDS) / cost))
 
     def _learn(self, step: Step, seconds: float) -> None:
         key = _cost_key(step.riders[0].guest.residents.kind, step.rows)
