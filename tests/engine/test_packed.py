@@ -173,6 +173,13 @@ def test_threads_share_an_engine(team: Team) -> None:
     assert not wrong
 
 
+def test_the_caller_s_random_numbers_are_left_alone() -> None:
+    before = torch.get_rng_state()
+    can_pack.cache_clear()
+    assert can_pack()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_packed_product_is_a_product() -> None:
     torch.manual_seed(0)
     for rows, inputs, outputs in ((1, 1, 1), (3, 17, 5), (33, 130, 67), (4, 64, 1)):
