@@ -23,14 +23,17 @@ from mcdrop.sampling import BLOCK, MaskBank
 
 _SEEDS = 2  # whose weights are kept: the default seed's, and the last other one
 _Block = tuple[Values, ...]
+# Of units. oneDNN compiles a product for each of its shapes, and remembers some hundreds: with as
+# many shapes as samples, each number of rows that is new would be compiled for again and again.
+_MULTIPLE = 32
 
 
 class PackedEngine:
     """Computes samples one after another, each as the smaller network that its masks leave of it.
 
     What the thinned engine does for many samples at a time, padded to the largest of them, this one
-    does for each with as many units as it has; and the weights lie in the order in which products
-    read them. Both take long to make, so it is for samples that come again: the first ones of a
+    does for each with about as many units as it has; and the weights lie in the order in which
+    products read them. Both take long to make, so it is for samples that come again: the first ones of a
     seed. On CPUs alone: on a GPU one sample does not fill the device.
 
     Args:
@@ -154,7 +157,7 @@ class Packs:
     def _make(self, bank: MaskBank, samples: range) -> Iterator[Values]:
         drawn = bank.draw(samples, (0,))
         for place in range(len(samples)):
-            made = self._parts.make([mask[place : place + 1] for mask in drawn], {})
+            made = self._parts.make([m[place : place + 1] for m in drawn], {}, _MULTIPLE)
             yield {
                 name: packed(value[0]) if name in self._matrices else value[0]
                 for name, value in made.items()

@@ -33,7 +33,7 @@ class Parts:
         self._sites = {s.mask: (i, s) for i, s in enumerate(sites) if s.mask in thinning.thinned}
 
     @torch.no_grad()
-    def make(self, drawn: Sequence[Tensor], buffers: Values) -> Values:
+    def make(self, drawn: Sequence[Tensor], buffers: Values, multiple: int = 1) -> Values:
         """Gather for some samples: `[S, ...]` by name.
 
         Where some of them keep fewer units than others, what stands in the place of the rest
@@ -42,9 +42,10 @@ class Parts:
         Args:
             drawn: their masks, in the order of the sites, `[S, 1, ...]`.
             buffers: memory to gather into, by name; what is missing is added.
+            multiple: of what as many units are kept, those that weigh zero among them.
         """
         masks = {mask: drawn[i] for mask, (i, _) in self._sites.items()}
-        units = _kept_units(masks, self._thinning.zeroed)
+        units = _kept_units(masks, self._thinning.zeroed, multiple)
         sizes = {mask: kept.shape[1] for mask, kept in units.items()}
         values = {
             # a number behind the last unit stands for none; any unit will do, as zero weighs it
@@ -80,15 +81,19 @@ def bytes_of(values: Mapping[str, Tensor]) -> int:
     return sum(value.nbytes for value in values.values())
 
 
-def _kept_units(masks: Mapping[str, Tensor], zeroed: frozenset[str]) -> dict[str, Tensor]:
+def _kept_units(
+    masks: Mapping[str, Tensor], zeroed: frozenset[str], multiple: int
+) -> dict[str, Tensor]:
     """Numbers of the units that each sample keeps, in order.
 
     Args:
         masks: `[S, 1, ..., C, ...]` by name, zero for what is dropped.
         zeroed: those that leave out nothing: C stands in the place of what is dropped.
+        multiple: of what K is to be.
 
     Returns:
-        int64 `[S, K]`: K is the most that a sample keeps, and at least 1; C stands for none.
+        int64 `[S, K]`: K is the most that a sample keeps, or more, and at least 1; C stands for
+        none.
     """
     kept = {name: mask.flatten(1) != 0 for name, mask in masks.items()}
     thinned = [name for name in kept if name not in zeroed]
@@ -101,7 +106,7 @@ def _kept_units(masks: Mapping[str, Tensor], zeroed: frozenset[str]) -> dict[str
         if name in zeroed:
             units[name] = torch.where(mask, numbers, count)
             continue
-        size = max(sizes[name], 1)
+        size = -(-max(sizes[name], 1) // multiple) * multiple
         # what is dropped is written to a last place of no interest
         place = torch.where(mask, mask.cumsum(1) - 1, size)
         padded = torch.full((samples, size + 1), count, device=mask.device)

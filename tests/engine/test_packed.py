@@ -150,6 +150,16 @@ def test_what_is_kept_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(made) == 32
 
 
+def test_samples_share_a_few_shapes() -> None:
+    """Each shape of a product is compiled for, once for each number of rows."""
+    program, inputs = _wide(500)
+    engine, bank = _engine(program), bank_of(program, inputs)
+    samples = _packs(engine).samples(bank, range(64))
+    shapes = {value.shape for own in samples for value in own.values() if value.ndim == 2}
+    assert len(shapes) < 20
+    assert all(size % 32 == 0 or size in (2, 8) for shape in shapes for size in shape)
+
+
 def test_threads_share_an_engine(team: Team) -> None:
     program, inputs = _wide()
     engine, bank = _engine(program), bank_of(program, inputs)
