@@ -33,8 +33,8 @@ class PackedEngine:
 
     What the thinned engine does for many samples at a time, padded to the largest of them, this one
     does for each with about as many units as it has; and the weights lie in the order in which
-    products read them. Both take long to make, so it is for samples that come again: the first ones of a
-    seed. On CPUs alone: on a GPU one sample does not fill the device.
+    products read them. Both take long to make, so it is for samples that come again: the first
+    ones of a seed. On CPUs alone: on a GPU one sample does not fill the device.
 
     Args:
         program: what to sample.
