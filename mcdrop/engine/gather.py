@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -10,14 +9,13 @@ from threading import Lock
 
 from torch import Tensor
 
+from mcdrop.engine.kept import Kept
 from mcdrop.engine.parts import Parts, Values, bytes_of
 from mcdrop.engine.plan import KEPT_SAMPLES
-from mcdrop.sampling import KEEP_BYTES, MaskBank, Sampling, Shapes
+from mcdrop.sampling import KEEP_BYTES, MaskBank
 
 _STRETCH = 32  # samples that are gathered together to be kept
 _MOST_KEPT = 4096  # samples
-_SEEDS = 2  # whose gathers are kept: the default seed's, and the last other one
-_Key = tuple[int, Sampling, Shapes]
 
 
 class Gathers:
@@ -35,8 +33,7 @@ class Gathers:
 
     def __init__(self, parts: Parts, limit: int) -> None:
         self._parts = parts
-        self._limit = limit
-        self._kept: OrderedDict[_Key, dict[range, Values]] = OrderedDict()
+        self._kept: Kept[Values] = Kept(limit, bytes_of)
         self._spare: list[Values] = []  # buffers, as many as threads have gathered at a time
         self._lock = Lock()
 
@@ -51,7 +48,7 @@ class Gathers:
     @property
     def kept_bytes(self) -> int:
         """Bytes that are kept."""
-        return sum(bytes_of(values) for chunks in self._kept.values() for values in chunks.values())
+        return self._kept.bytes
 
     def expected_bytes(self, samples: int) -> int:
         """About how much so many samples take."""
@@ -95,10 +92,8 @@ class Gathers:
 
     def _find(self, bank: MaskBank, samples: range) -> Values | None:
         """What is kept of a chunk, or of a larger one that holds it."""
-        key = _key(bank)
-        for known, values in self._kept.get(key, {}).items():
+        for known, values in self._kept.of(bank).items():
             if known.start <= samples.start and samples.stop <= known.stop:
-                self._kept.move_to_end(key)
                 return _part(values, known, samples)
         return None
 
@@ -114,9 +109,8 @@ class Gathers:
 
     def _may_keep(self, bank: MaskBank, samples: range) -> bool:
         """Whether samples are among the first ones, and seem to fit beside what is kept."""
-        held = sum(map(bytes_of, self._kept.get(_key(bank), {}).values()))
-        fits = held + self.expected_bytes(len(samples)) <= self._limit
-        return fits and samples.stop <= self.kept_samples
+        size = self.expected_bytes(len(samples))
+        return samples.stop <= self.kept_samples and self._kept.fits(bank, size)
 
     def _gather_to_keep(
         self, bank: MaskBank, samples: range, wide: range
@@ -124,30 +118,11 @@ class Gathers:
         """A part of what is gathered for more; and buffers, if that turns out to be too much."""
         buffers: Values = {}
         values = self._parts.make(bank.draw(wide, (0,)), buffers)
-        kept = self._make_room(_key(bank), bytes_of(values))
-        if kept:
-            self._kept.setdefault(_key(bank), {})[wide] = values
+        kept = self._kept.keep(bank, wide, values)
         return _part(values, wide, samples), None if kept or self._spare else buffers
-
-    def _make_room(self, key: _Key, size: int) -> bool:
-        """Whether so many bytes more may be kept; older seeds make way."""
-        chunks = self._kept.get(key, {})
-        if sum(map(bytes_of, chunks.values())) + size > self._limit:
-            return False
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        others = len(self._kept) - (key in self._kept)
-        while others and (others >= _SEEDS or self.kept_bytes + size > self._limit):
-            self._kept.popitem(last=False)
-            others -= 1
-        return True
 
 
 def _part(values: Mapping[str, Tensor], held: range, wanted: range) -> Values:
     """Some samples of what is gathered for more."""
     part = slice(wanted.start - held.start, wanted.stop - held.start)
     return {name: value[part] for name, value in values.items()}
-
-
-def _key(bank: MaskBank) -> _Key:
-    return bank.stream.seed, bank.sampling, bank.shapes

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mcdrop.engine.kept import Kept
 from mcdrop.engine.parts import Parts, Values, bytes_of
 from mcdrop.engine.team import Team
 from mcdrop.engine.thinned import ThinnedEngine
@@ -21,10 +21,9 @@ from mcdrop.program.packing import PACKED_KERNELS, can_pack, packed
 from mcdrop.program.program import Program
 from mcdrop.sampling import BLOCK, MaskBank
 
-_SEEDS = 2  # whose weights are kept: the default seed's, and the last other one
 _Block = tuple[Values, ...]
-# Of units. oneDNN compiles a product for each of its shapes, and remembers some hundreds: with as
-# many shapes as samples, each number of rows that is new would be compiled for again and again.
+# Of units. oneDNN compiles a product for each of its shapes, and remembers about a thousand: with
+# as many shapes as samples, each number of rows that is new would be compiled for again and again.
 _MULTIPLE = 32
 
 
@@ -60,7 +59,8 @@ class PackedEngine:
             return "there is no site to thin"
         if self._program.device.type != "cpu":
             return "it is for CPUs"
-        if any(weight.dtype != torch.float32 for weight in self._thinned.weights.values()):
+        gathered = {part.weight for part in self._thinned.thinning.gathered}
+        if any(self._program.weights[name].dtype != torch.float32 for name in gathered):
             return "it is for float32"
         return None if can_pack() else "this build of torch has no packed products"
 
@@ -84,8 +84,7 @@ class PackedEngine:
         rows: Sequence[int],  # noqa: ARG002 (the protocol's; rows share their masks)
     ) -> PackedRun:
         """Take up what the trunk left."""
-        names = self._program.split.boundary
-        held = {**self._thinned.weights, **dict(zip(names, boundary, strict=True))}
+        held = self._thinned.held(boundary)
         return PackedRun(self._tail, held, self._packs, bank, self._thinned.masked, self.team)
 
     @cached_property
@@ -116,14 +115,13 @@ class Packs:
         self._parts = parts
         self._matrices = matrices
         self._kept_samples = kept_samples
-        self._limit = limit
-        self._kept: OrderedDict[Hashable, dict[int, _Block]] = OrderedDict()
+        self._kept: Kept[_Block] = Kept(limit, _bytes)
         self._lock = Lock()
 
     @property
     def kept_bytes(self) -> int:
         """Bytes that are kept."""
-        return sum(_bytes(block) for blocks in self._kept.values() for block in blocks.values())
+        return self._kept.bytes
 
     def forget(self) -> None:
         """Give up what is kept."""
@@ -139,19 +137,17 @@ class Packs:
             if first + BLOCK > self._kept_samples:
                 yield from self._make(bank, part)
             else:
-                yield from self._block(bank, first)[part.start - first : part.stop - first]
+                block = self._block(bank, range(first, first + BLOCK))
+                yield from block[part.start - first : part.stop - first]
             start = part.stop
 
-    def _block(self, bank: MaskBank, first: int) -> _Block:
+    def _block(self, bank: MaskBank, samples: range) -> _Block:
         """Blocks are made whole: what is kept is the same for any part that is asked for."""
-        key = bank.stream.seed, bank.sampling, bank.shapes
         with self._lock:
-            blocks = self._kept.get(key, {})
-            if first in blocks:
-                self._kept.move_to_end(key)
-                return blocks[first]
-            block = tuple(self._make(bank, range(first, first + BLOCK)))
-            self._keep(key, first, block)
+            block = self._kept.of(bank).get(samples)
+            if block is None:
+                block = tuple(self._make(bank, samples))
+                self._kept.keep(bank, samples, block)
             return block
 
     def _make(self, bank: MaskBank, samples: range) -> Iterator[Values]:
@@ -162,19 +158,6 @@ class Packs:
                 name: packed(value[0]) if name in self._matrices else value[0]
                 for name, value in made.items()
             }
-
-    def _keep(self, key: Hashable, first: int, block: _Block) -> None:
-        """Keep a block if it fits beside others of its seed; older seeds make way."""
-        size = _bytes(block)
-        if sum(map(_bytes, self._kept.get(key, {}).values())) + size > self._limit:
-            return
-        blocks = self._kept.setdefault(key, {})
-        self._kept.move_to_end(key)
-        while len(self._kept) > _SEEDS or (
-            len(self._kept) > 1 and self.kept_bytes + size > self._limit
-        ):
-            self._kept.popitem(last=False)
-        blocks[first] = block
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,8 +220,7 @@ class Planner:
         numbers = range(next(iter(part.values())).shape[0])
         blank = Plan(fitting, Way("", limit), Way("", limit))
         sampler = self._sampler(blank, part, seed, numbers, repeated=True)
-        thins = "thinned" in self._engines or "packed" in self._engines
-        kept_samples = self._thinned.kept_samples if thins else KEPT_SAMPLES
+        kept_samples = self._thinned.kept_samples if self._thins else KEPT_SAMPLES
         trials = Trials(sampler, self._program.device, kept_samples)
         kept, fresh = self._search(trials, self._guess(cost, len(numbers), limit), limit)
         plan = Plan(
@@ -276,10 +275,15 @@ class Planner:
         error = float((a - b).norm() / b.norm())
         return f"{self._precision}: samples differ from float32 by {error:.1e} (relative L2)"
 
+    @property
+    def _thins(self) -> bool:
+        """Whether an engine may be taken that leaves out what is dropped."""
+        return not {"thinned", "packed"}.isdisjoint(self._engines)
+
     def _notes(self) -> tuple[str, ...]:
         trunk, tail = len(self._program.trunk.nodes), len(self._program.tail.nodes)
         split = f"trunk: {trunk} of {trunk + tail} operations, computed once for all samples"
-        if "thinned" not in self._engines:
+        if not self._thins:
             return (split,)
         return (split, *thinning(self._thinned))
 

@@ -101,9 +101,17 @@ class ThinnedEngine:
     ) -> ThinnedRun:
         """Take up what the trunk left."""
         assert self.applies
-        names = self._program.split.boundary
-        held = {**self.weights, **dict(zip(names, boundary, strict=True))}
+        held = self.held(boundary)
         return ThinnedRun(self._tail, held, self._gathers, bank, self.masked, self.thinning.leads)
+
+    def held(self, boundary: Sequence[Any]) -> dict[str, Any]:
+        """What the thinned tail reads that is the same for all samples, by name."""
+        names = self._program.split.boundary
+        return {**self._weights, **dict(zip(names, boundary, strict=True))}
+
+    @cached_property
+    def _weights(self) -> Mapping[str, Tensor]:
+        return {name: self._program.weights[name] for name in self.thinning.graph.weights}
 
     @cached_property
     def thinning(self) -> Thinning:
@@ -123,11 +131,6 @@ class ThinnedEngine:
     def _tail(self) -> Executable:
         kernels = {**KERNELS, **LEADING_KERNELS} if self.thinning.leads else KERNELS
         return Executable(self.thinning.graph, self._program.device, kernels)
-
-    @cached_property
-    def weights(self) -> Mapping[str, Tensor]:
-        """Those that the thinned tail reads as they are."""
-        return {name: self._program.weights[name] for name in self.thinning.graph.weights}
 
     @cached_property
     def masked(self) -> Mapping[str, int]:
