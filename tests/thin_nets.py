@@ -525,6 +525,9 @@ def net(name: str) -> Net:
         return NETS[name]()
 
 
+THINNED = [name for name in NETS if "thinned" in net(name).sites.values()]
+
+
 @cache
 def program(name: str) -> mcdrop.Program:
     """The captured program of a net, traced once for all tests."""

@@ -17,10 +17,16 @@ from mcdrop.engine.table import lay_out
 from mcdrop.program.thinning import COPY_COST, Gathered
 from mcdrop.sampling import KEEP_BYTES, MaskBank
 from tests import thin_nets, zoo
-from tests.engine.oracle import assert_close, bank_of, by_loop, inputs_of
-
-BUDGET = 1 << 28
-THINNED = [name for name in thin_nets.NETS if "thinned" in thin_nets.net(name).sites.values()]
+from tests.engine.oracle import (
+    BUDGET,
+    assert_close,
+    assert_keeps_seeds_apart,
+    bank_of,
+    by_loop,
+    inputs_of,
+    wide,
+)
+from tests.thin_nets import THINNED
 
 
 def _engine(
@@ -82,13 +88,7 @@ def test_no_operation_falls_back_to_a_loop_under_vmap(name: str) -> None:
 
 def test_seeds_and_samplings_are_kept_apart() -> None:
     program = thin_nets.program("chain")
-    inputs = inputs_of(program, thin_nets.net("chain").x)
-    engine = _engine(program)
-    for seed in (1, 2, 3, 1):
-        for sampling in ("iid", "balanced"):
-            bank = bank_of(program, inputs, seed, sampling)
-            ours = engine.open(inputs, bank, range(5)).samples(0, 6)
-            assert_close(ours, by_loop(program, inputs, bank, range(6)))
+    assert_keeps_seeds_apart(_engine(program), program, thin_nets.net("chain").x)
 
 
 def test_free_axes() -> None:
@@ -177,21 +177,12 @@ class _Counting:
         return self._bank.draw(samples, rows)
 
 
-def _wide(width: int = 64) -> tuple[mcdrop.Program, dict[str, Tensor]]:
-    torch.manual_seed(0)
-    layers: list[nn.Module] = [nn.Dropout(0.2)]
-    for inputs in (8, width, width):
-        layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.5)]
-    program = mcdrop.capture(nn.Sequential(*layers, nn.Linear(width, 3)).eval(), torch.randn(2, 8))
-    return program, inputs_of(program, torch.randn(2, 8))
-
-
 def _gathers(engine: ThinnedEngine) -> Gathers:
     return engine._gathers
 
 
 def test_first_samples_are_gathered_once() -> None:
-    program, inputs = _wide()
+    program, inputs = wide()
     engine, bank = _engine(program), _Counting(bank_of(program, inputs))
     run = engine.open(inputs, bank, range(2))
     first = run.samples(0, 16)
@@ -211,7 +202,7 @@ def test_first_samples_are_gathered_once() -> None:
 
 
 def test_samples_beyond_the_first_are_thrown_away() -> None:
-    program, inputs = _wide(200)
+    program, inputs = wide(200)
     engine, bank = _engine(program), _Counting(bank_of(program, inputs))
     run = engine.open(inputs, bank, range(2))
     run.samples(112, 128)
@@ -225,11 +216,11 @@ def test_samples_beyond_the_first_are_thrown_away() -> None:
 
 def test_what_is_small_is_kept_of_more_samples() -> None:
     """As many as take 8 MiB, a power of two, but no fewer than 128."""
-    small, large = (_gathers(_engine(_wide(width)[0])) for width in (16, 200))
+    small, large = (_gathers(_engine(wide(width)[0])) for width in (16, 200))
     assert large.kept_samples == 128
     assert small.kept_samples == 4096
     assert large.expected_bytes(256) > KEEP_BYTES >= small.expected_bytes(4096)
-    program, inputs = _wide(16)
+    program, inputs = wide(16)
     engine, bank = _engine(program), _Counting(bank_of(program, inputs))
     run = engine.open(inputs, bank, range(2))
     for _ in range(2):
@@ -238,7 +229,7 @@ def test_what_is_small_is_kept_of_more_samples() -> None:
 
 
 def test_memory_is_flat_in_the_number_of_samples() -> None:
-    program, inputs = _wide(200)
+    program, inputs = wide(200)
     engine, bank = _engine(program), bank_of(program, inputs)
     run = engine.open(inputs, bank, range(2))
 
@@ -258,7 +249,7 @@ def test_memory_is_flat_in_the_number_of_samples() -> None:
 
 
 def test_what_is_kept_stays_within_half_of_the_budget() -> None:
-    program, inputs = _wide()
+    program, inputs = wide()
     one = _engine(program)
     one.open(inputs, bank_of(program, inputs), range(2)).samples(0, 32)
     size = _gathers(one).kept_bytes
@@ -280,7 +271,7 @@ def test_a_stretch_that_turns_out_too_large_is_gathered_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where its size was underestimated it is used all the same, and its buffers are kept."""
-    program, inputs = _wide(200)
+    program, inputs = wide(200)
     engine, bank = _engine(program, 0), _Counting(bank_of(program, inputs))
     monkeypatch.setattr(type(_gathers(engine)), "expected_bytes", lambda *_: 0)
     run = engine.open(inputs, bank, range(2))
@@ -296,7 +287,7 @@ def test_a_stretch_that_turns_out_too_large_is_gathered_once(
 
 
 def test_older_seeds_make_way() -> None:
-    program, inputs = _wide()
+    program, inputs = wide()
     engine = _engine(program)
     banks = [_Counting(bank_of(program, inputs, seed)) for seed in range(3)]
 
@@ -314,7 +305,7 @@ def test_older_seeds_make_way() -> None:
 
 
 def test_a_new_seed_takes_the_room_of_an_old_one() -> None:
-    program, inputs = _wide()
+    program, inputs = wide()
     one = _engine(program)
     one.open(inputs, bank_of(program, inputs), range(2)).samples(0, 16)
     engine = _engine(program, int(2.8 * _gathers(one).kept_bytes))
@@ -327,7 +318,7 @@ def test_a_new_seed_takes_the_room_of_an_old_one() -> None:
 
 
 def test_the_estimate_is_near_what_is_gathered() -> None:
-    for program, inputs in (_wide(), _wide(200)):
+    for program, inputs in (wide(), wide(200)):
         engine = _engine(program)
         engine.open(inputs, bank_of(program, inputs), range(2)).samples(0, 64)
         assert engine.gather_bytes(64) == pytest.approx(_gathers(engine).kept_bytes, rel=0.15)
@@ -335,7 +326,7 @@ def test_the_estimate_is_near_what_is_gathered() -> None:
 
 
 def test_threads_do_not_share_buffers() -> None:
-    program, inputs = _wide()
+    program, inputs = wide()
     engine, bank = _engine(program, 0), bank_of(program, inputs)
     run = engine.open(inputs, bank, range(2))
     expected = [run.samples(start, start + 8)[0] for start in range(0, 64, 8)]
@@ -390,7 +381,7 @@ def test_a_table_gathers_what_indexing_does(
 
 
 def test_batched_and_thinned_agree_on_a_wide_net() -> None:
-    program, inputs = _wide(200)
+    program, inputs = wide(200)
     bank = bank_of(program, inputs)
     ours = _engine(program).open(inputs, bank, range(2)).samples(0, 32)
     assert_close(ours, BatchedEngine(program).open(inputs, bank, range(2)).samples(0, 32))
