@@ -1,4 +1,4 @@
-"""Peak memory of a prediction, each in a fresh process: against the naive ways, and in samples."""
+"""Peak memory of predictions in a fresh process: against the naive ways, and in samples."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SCRIPT = """
 import dataclasses, sys, torch
 from pathlib import Path
 from benchmarks import sides, workloads
-name, side, samples, device = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-work = dataclasses.replace(workloads.build(name, device), samples=samples)
+name, side, device, each = *sys.argv[1:4], [int(samples) for samples in sys.argv[4:]]
+work = dataclasses.replace(workloads.build(name, device), samples=each[0])
 held = []
 def status(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -29,40 +29,44 @@ def now():
     return torch.cuda.memory_allocated() if device == "cuda" else status("VmRSS")
 if side == "mcdrop":
     mc = sides.montecarlo(work)
-    def run(x): return mc.predict(x, samples=samples, progress=lambda *_: held.append({hoard}))
+    def run(samples):
+        mc.predict(work.x, samples=samples, progress=lambda *_: held.append({hoard}))
 else:
-    run = next(s.run for s in sides.naive(work) if s.label == side)
+    taken = next(s.run for s in sides.naive(work) if s.label == side)
+    def run(samples): taken(work.x)
 with torch.no_grad():
     work.module(work.x)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     Path("/proc/self/clear_refs").write_text("5")
-    before = now()
-    run(work.x)
-print(before, peak())
+    print("held", now())
+    for samples in each:
+        run(samples)
+        print("held", peak())
 """
 
 
-def peak(
-    name: str, samples: int, side: str = "mcdrop", device: str = "cpu", hoard: str = "None"
-) -> tuple[int, int]:
-    """Resident bytes of a fresh process: ready to predict, and at the prediction's peak.
+def peaks(
+    name: str, *samples: int, side: str = "mcdrop", device: str = "cpu", hoard: str = "None"
+) -> list[int]:
+    """Resident bytes of a fresh process: ready to predict, and the peak after each prediction.
 
     Args:
         name: of the workload.
-        samples: how many to take.
+        *samples: how many to take, one prediction after another; a naive side takes one.
         side: `"mcdrop"`, or the label of a naive side.
         device: on `"cuda"`, bytes that torch allocated there.
         hoard: an expression kept after each chunk; a leak made on purpose, for the test.
     """
+    script = _SCRIPT.format(hoard=hoard)
     result = subprocess.run(
-        [sys.executable, "-c", _SCRIPT.format(hoard=hoard), name, side, str(samples), device],
+        [sys.executable, "-c", script, name, side, device, *map(str, samples)],
         capture_output=True,
         text=True,
         check=True,
     )
-    before, total = (int(word) for word in result.stdout.split()[-2:])
-    return before, total
+    lines = (line.split() for line in result.stdout.splitlines())
+    return [int(line[1]) for line in lines if line[:1] == ["held"]]
 
 
 def measure(name: str, samples: int, device: str = "cpu") -> Record:
@@ -75,7 +79,7 @@ def measure(name: str, samples: int, device: str = "cpu") -> Record:
     """
     taken = {}
     for side in ("mcdrop", "naive: loop", "naive: rows repeated"):
-        before, total = peak(name, samples, side, device)
+        before, total = peaks(name, samples, side=side, device=device)
         taken[side] = (total - before) / _MIB
     return {"workload": name, "samples": samples, "taken_mib": taken}
 
@@ -83,21 +87,21 @@ def measure(name: str, samples: int, device: str = "cpu") -> Record:
 def growth(
     name: str, few: int = 100, many: int = 10_000, device: str = "cpu", repeats: int = 3
 ) -> Record:
-    """Peak for few and for many samples, as a ratio of all resident memory, and what it grew by.
+    """Peak for few samples, and for many after them, as a ratio of all resident memory.
 
-    Plans are measured, and allocators keep what they may use again: the median of some processes.
+    One process takes both, so that they are computed in the same way: each process chooses the
+    fastest one, and of two that are about as fast one may take more memory. Allocators keep what
+    they may use again: the median of some processes.
 
     Args:
         name: of the workload.
         few: samples.
         many: samples.
         device: `"cpu"` or `"cuda"`.
-        repeats: processes of each kind.
+        repeats: processes.
     """
-    fews = [peak(name, few, device=device) for _ in range(repeats)]
-    manys = [peak(name, many, device=device) for _ in range(repeats)]
-    before, small = (statistics.median(values) for values in zip(*fews, strict=True))
-    large = statistics.median(total for _, total in manys)
+    found = [peaks(name, few, many, device=device) for _ in range(repeats)]
+    before, small, large = (statistics.median(values) for values in zip(*found, strict=True))
     return {
         "workload": name,
         "before_mib": before / _MIB,

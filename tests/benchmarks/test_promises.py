@@ -41,7 +41,7 @@ def test_metrics_that_sum_or_bin_keep_nothing_of_a_million_rows() -> None:
 def test_memory_is_flat_in_the_number_of_samples(workload: str) -> None:
     row = memory.growth(workload, repeats=1)
     assert row["ratio"] <= 1.2
-    assert row["growth_mib"] <= 64
+    assert row["growth_mib"] <= 96  # of 100 samples less is kept than of 10,000: 50 MiB of weights
 
 
 @pytest.mark.slow
@@ -52,8 +52,8 @@ def test_a_prediction_takes_less_memory_than_repeated_rows() -> None:
 
 @pytest.mark.slow
 def test_the_memory_measurement_sees_a_leak() -> None:
-    _, small = memory.peak("uci", 100)
-    _, large = memory.peak("uci", 10_000, hoard="torch.ones(2**18)")  # a MiB a chunk
+    hoard = "torch.ones(2**18)"  # a MiB a chunk
+    _, small, large = memory.peaks("uci", 100, 10_000, hoard=hoard)
     assert large - small > 50 * 2**20
 
 
