@@ -40,7 +40,7 @@ from mcdrop.program.device import resolve_device
 from mcdrop.program.manifest import Defaults
 from mcdrop.program.schema import Inputs, LookupErrors, checked
 from mcdrop.recalibrate import recalibrated
-from mcdrop.residents import Residency
+from mcdrop.residency import Residency
 from mcdrop.sampling import BLOCK, Masks, Sampling
 from mcdrop.summary import Progress, Summary, first_look, partials, summarised
 from mcdrop.tasks import AnyTask, Task, resolve

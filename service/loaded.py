@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import mcdrop
 from mcdrop.program.manifest import Manifest
-from mcdrop.residents import Residency
+from mcdrop.residency import Residency
 from service.fields import FieldSpec
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from mcdrop.tasks import Classification, Gaussian, Regression
 from service.batching.ask import Timed
 from service.errors import InvalidRequestError
+from service.ids import new_id
 from service.inference import Array, Query, Runtime, make_query
 from service.loaded import Loaded
 from service.schemas import PredictRequest
@@ -80,7 +80,7 @@ def ask_question(
         tolerance=asked.tolerance,
         deadline_ms=asked.deadline_ms,
     )
-    return Question(loaded, query, tuple(chosen), asked.abstain_above, uuid.uuid4().hex)
+    return Question(loaded, query, tuple(chosen), asked.abstain_above, new_id())
 
 
 def _chosen_outputs(loaded: Loaded, asked: PredictRequest) -> list[str]:

@@ -12,7 +12,6 @@ from mcdrop.engine.trials import Trials
 # Where to begin looking: beyond the last-level cache, larger chunks cost memory bandwidth.
 CPU_WORKING_SET = 32 << 20
 _CLEARLY = 0.9  # a way that is not faster by a tenth does not replace one tried before
-_PACKED_AT_A_TIME = 32  # samples
 _CALLS = 5e-5  # seconds: of a sample's operations, however small they are
 
 
@@ -52,13 +51,14 @@ def thinned_ways(
 
 
 def packed_ways(trials: Trials, limit: int, others: list[Trial]) -> list[Trial]:
-    """The packed engine, with weights kept; the size of a chunk matters little to it.
+    """The packed engine, with weights kept, and as many samples at a time as there may be.
 
-    It is not tried where the others take no longer than its calls, sample by sample, would.
+    The number matters little to it, but much to what folds its samples. It is not tried where the
+    others take no longer than its calls, sample by sample, would.
     """
     if others and (seconds := fastest(others).seconds) is not None and seconds < _CALLS:
         return []
-    return [trials.run(Way("packed", min(_PACKED_AT_A_TIME, limit)), keeps=True)]
+    return [trials.run(Way("packed", limit), keeps=True)]
 
 
 def fastest(trials: list[Trial]) -> Trial:

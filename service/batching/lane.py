@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from mcdrop.residents import Residency
+from mcdrop.residency import Residency
 from service.batching.ask import Ask
 from service.batching.steps import Step, plan_step
 from service.batching.visits import Visits

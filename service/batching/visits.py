@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mcdrop.prediction import Prediction, joined
-from mcdrop.residents import Party, Residency
+from mcdrop.residency import Residency
+from mcdrop.residents import Party
 from mcdrop.sampling import BLOCK
 from service.batching.ask import Ask
 from service.batching.stay import Stay, Visit, all_blocks

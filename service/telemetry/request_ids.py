@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.ids import new_id
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -36,7 +37,7 @@ def begin_request(given: str) -> str:
     Returns:
         Its id, which the answer is to carry.
     """
-    request_id = given if _SANE.fullmatch(given) else uuid.uuid4().hex
+    request_id = given if _SANE.fullmatch(given) else new_id()
     # never reset: a request has a task of its own, in which the server logs what escapes
     current.set(Current(request_id))
     return request_id

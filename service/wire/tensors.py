@@ -135,6 +135,8 @@ def _to_tensor(flat: list[Any], shape: Sequence[int], spec: TensorSpec) -> Tenso
         if tensor.dtype != dtype:
             tensor = tensor.to(dtype)
         finite = np.isfinite(array) if dtype != torch.bfloat16 else torch.isfinite(tensor).numpy()
+        if finite.all():
+            return tensor
         outside = ~finite
     elif dtype == torch.bool:
         return torch.tensor(flat, dtype=dtype).reshape(list(shape))
