@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _ROWS = 32  # for about how many rows a layout is chosen
+_FEW_UNITS = 15  # of an output: finding a compiled product takes longer than one of torch's does
 
 
 @cache
@@ -24,7 +26,7 @@ def can_pack() -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     x = torch.arange(-7.0, 8.0).view(3, 5)  # drawn numbers would be missing in the caller's stream
-    weight = torch.arange(-9.0, 11.0).view(5, 4)
+    weight = torch.arange(-49.0, 51.0).view(5, 20)
     try:
         with torch.no_grad():
             found = packed_linear(x, packed(weight), None, "relu")
@@ -35,12 +37,17 @@ def can_pack() -> bool:
 
 def packed(weight: Tensor) -> Tensor:
     """A float32 matrix `[I, O]`, opaque to all but `packed_linear`."""
+    if weight.shape[1] <= _FEW_UNITS:
+        return weight.t().contiguous()
     made: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), _ROWS)  # noqa: SLF001
     return made
 
 
 def packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
     """`mcdrop.thin_linear` with a packed weight."""
+    if not weight.is_mkldnn:
+        plain = F.linear(x, weight, bias)
+        return plain.relu_() if activation else plain
     made: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
         x, weight, bias, activation or "none", [], ""
     )

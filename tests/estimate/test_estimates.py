@@ -15,6 +15,7 @@ from torch import Tensor
 import mcdrop
 from mcdrop import tasks
 from mcdrop.estimate import Moments, estimator
+from mcdrop.estimate.classification import ClassReading
 from tests.reference import uncertainty
 
 SAMPLES, ROWS, CLASSES = 23, 5, 4
@@ -43,6 +44,21 @@ def _fold(
         estimate.update(tuple(parts), start)
         start += len(parts[0])
     return estimate.prediction()
+
+
+@pytest.mark.parametrize("classes", [2, 15, 16, 40])
+def test_few_classes_and_many_have_torchs_softmax(classes: int) -> None:
+    """Few are computed in another way, see `mcdrop.estimate.classification`."""
+    logits = _logits(SAMPLES, ROWS, classes)
+    logits[0] *= 1e30
+    logits[1, :, 0] = -torch.inf
+    logits[2] = 0.0
+    reading = ClassReading(tasks.Classification())
+    torch.testing.assert_close(reading.read((logits,))[0], logits.softmax(-1), rtol=1e-6, atol=1e-7)
+    logits[0, 0] = torch.nan
+    logits[1, 1] = -torch.inf
+    found = reading.read((logits,))[0]
+    assert torch.equal(found.isnan(), logits.softmax(-1).isnan())
 
 
 @pytest.mark.parametrize("chunks", [(SAMPLES,), (1,) * SAMPLES, (10, 1, 12)])
