@@ -17,8 +17,9 @@ from mcdrop.errors import (
 from mcdrop.version import __version__
 
 if TYPE_CHECKING:
-    from mcdrop import calibration, metrics, tasks
+    from mcdrop import calibration, layers, metrics, tasks
     from mcdrop.capture import Audit, Finding, audit, capture
+    from mcdrop.layers import regularization
     from mcdrop.loading import load
     from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
     from mcdrop.predictor import MCDropout
@@ -43,8 +44,10 @@ __all__ = [
     "audit",
     "calibration",
     "capture",
+    "layers",
     "load",
     "metrics",
+    "regularization",
     "tasks",
 ]
 
@@ -61,11 +64,13 @@ _HOMES = {
     "Manifest": "program",
     "Program": "program",
     "Site": "program",
+    "regularization": "layers",
 }
+_MODULES = ("calibration", "layers", "metrics", "tasks")
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("calibration", "metrics", "tasks"):
+    if name in _MODULES:
         return import_module(f"mcdrop.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

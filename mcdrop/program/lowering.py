@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from mcdrop.program.drawn import DRAWN
 from mcdrop.program.graph import Arg, Graph, Node, Ref
 from mcdrop.program.lower_rnn import lower_rnn
 from mcdrop.program.means import MeanMasks
@@ -54,13 +55,26 @@ def _lower(graph: Graph, sites: Sequence[Site], on: frozenset[int]) -> Graph:
     nodes: list[Node] = []
     for original in graph.nodes:
         node = original.map_refs(lambda name: Ref(renamed.get(name, name)))
-        new, value = _lower_node(node, by_node.get(node.name, []), on, means)
-        nodes.extend(new)
+        if node.op == DRAWN:
+            value = _told(node, by_node, on)
+        else:
+            new, value = _lower_node(node, by_node.get(node.name, []), on, means)
+            nodes.extend(new)
         if value != node.name:
             renamed[node.name] = value
     masks = tuple(site.mask for site in sites if site.index in on)
     outputs = tuple((public, renamed.get(name, name)) for public, name in graph.outputs)
     return Graph((*graph.inputs, *masks), graph.weights, tuple(nodes), outputs).pruned()
+
+
+def _told(node: Node, by_node: Mapping[str, list[Site]], on: frozenset[int]) -> str:
+    """Which value stands for a drawn one: the noisy one, or its mean."""
+    noisy, mean, noise = node.args[:3]
+    assert isinstance(noisy, Ref)
+    assert isinstance(mean, Ref)
+    assert isinstance(noise, Ref)
+    sampled = any(site.index in on for site in by_node.get(noise.name, []))
+    return noisy.name if sampled else mean.name
 
 
 def _lower_node(node: Node, sites: list[Site], on: frozenset[int], means: MeanMasks) -> Lowered:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from mcdrop.errors import ArtifactError
+from mcdrop.program.drawn import DRAWN
 
 # Arithmetic on sizes.
 SYMBOLIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -87,7 +88,7 @@ ALLOWED: frozenset[str] = frozenset(_ALLOWED.split())
 
 def allowed(op: str) -> bool:
     """Whether an artifact may hold the operation `op`."""
-    if op in SYMBOLIC or op == GETITEM:
+    if op in SYMBOLIC or op in (GETITEM, DRAWN):
         return True
     parts = op.split(".")
     if len(parts) != 3 or parts[0] != "aten" or parts[1] not in ALLOWED:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
+from mcdrop.program.drawn import DRAWN
 from mcdrop.program.graph import Graph, Node, Ref
 from mcdrop.program.means import COMPARISONS, FLOOR, probability_true
 from mcdrop.program.ops import is_random
@@ -33,6 +35,12 @@ _NOISE: Mapping[str, Kind] = MappingProxyType(
         "aten.bernoulli.default": "bernoulli",
         "aten.bernoulli.Tensor": "bernoulli",
     }
+)
+_TELLING = (
+    "aten.rand.default",
+    "aten.rand_like.default",
+    "aten.randn.default",
+    "aten.randn_like.default",
 )
 _RNN = ("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
 _INVERTING = ("aten.masked_fill", "aten.logical_not", "aten.bitwise_not")
@@ -104,6 +112,9 @@ def _kept(p: float) -> Law:
 
 def _noise(graph: Graph, node: Node) -> Found:
     kind = _NOISE[node.op]
+    if (told := _told(graph, node)) is not None:
+        law = Law("normal") if kind == "normal" else _UNIFORM
+        return Found(node, *told, law)
     if node.op == "aten.bernoulli.p":
         p = 1.0 - _number(node.arg(1, "p", 0.5))
         return Found(node, kind, p, Law("bernoulli", p))
@@ -114,6 +125,19 @@ def _noise(graph: Graph, node: Node) -> Found:
         if threshold is not None:
             return Found(node, "bernoulli", threshold[1], _UNIFORM, threshold=threshold[0])
     return Found(node, kind, None, _UNIFORM)
+
+
+def _told(graph: Graph, node: Node) -> tuple[Kind, float | None] | None:
+    """What the layer of a noise says that it is."""
+    for user in graph.users(node.name):
+        if user.op == DRAWN and user.args[2] == Ref(node.name):
+            if node.op not in _TELLING:
+                raise UnsupportedRandomnessError(
+                    f"mcdrop.drawn takes rand, rand_like, randn or randn_like; got {node.op}"
+                )
+            kind, p = user.args[3], user.arg(4, "p")
+            return cast("Kind", kind), None if p is None else _number(p)
+    return None
 
 
 def _is_unit(node: Node) -> bool:

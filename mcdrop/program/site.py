@@ -16,6 +16,15 @@ Kind = Literal[
     "uniform",
     "normal",
     "exponential",
+    # techniques whose layers say so, see `mcdrop.program.drawn`
+    "gaussian",
+    "variational",
+    "adaptive",
+    "concrete",
+    "drop_block",
+    "importance",
+    "attention_drop",
+    "meta",
 ]
 
 
