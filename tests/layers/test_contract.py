@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 import mcdrop
 from mcdrop import layers
+from mcdrop.program.drawn import drawn
 from tests.layers.family import FAMILY, Member, net
 
 members = pytest.mark.parametrize("member", FAMILY.values(), ids=FAMILY.keys())
@@ -73,7 +75,7 @@ def test_capture_finds_it(member: Member) -> None:
     model, x = net(member), member.example(3)
     program = mcdrop.capture(model, x)
     assert tuple(site.kind for site in program.sites) == member.kinds
-    assert [site.name for site in program.sites] == ["site"] * len(program.sites) or member.kinds
+    assert all(site.name.startswith("site") for site in program.sites)
     rate = getattr(model.site, "p", None)
     if rate is not None:
         assert [site.p for site in program.sites] == pytest.approx([rate] * len(program.sites))
@@ -121,3 +123,133 @@ def test_a_site_that_is_left_out_is_off(member: Member) -> None:
     kept = samples != 0
     expected = (model.eval()(x) / 0.7).expand_as(samples)
     torch.testing.assert_close(samples[kept], expected[kept], **CLOSE)
+
+
+@members
+def test_gradients_are_those_of_the_masks_that_were_drawn(member: Member) -> None:
+    model = net(member).double()
+    if member.words is None:
+        wanted = [member.example(2, torch.float64).requires_grad_()]
+    else:
+        wanted = [model.site.embedding.weight.detach().clone().requires_grad_()]
+    words = member.example(2)
+
+    def run(value: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(5)
+        if member.words is None:
+            return model(value)
+        weights = {"site.embedding.weight": value}
+        return torch.func.functional_call(model, weights, words)
+
+    assert torch.autograd.gradcheck(run, wanted)
+
+
+RATED = [
+    layers.StandardDropout,
+    layers.Dropout,
+    layers.SpatialDropout,
+    layers.LockedDropout,
+    layers.GaussianDropout,
+    layers.DropBlock,
+    layers.DropPath,
+    layers.AttentionDropout,
+    layers.AttentionDropLayer,
+    lambda p: layers.EmbeddingDropout(nn.Embedding(3, 2), p),
+    lambda p: layers.DropConnect(nn.Linear(2, 2), p),
+    lambda p: layers.GroupDropout(2, p),
+    lambda p: layers.HeadDropout(2, p),
+    lambda p: layers.ConcreteDropout(nn.Linear(2, 2), 10, p),
+    lambda p: layers.ConcreteSpatialDropout(nn.Conv2d(2, 2, 1), 10, p),
+    lambda p: layers.VariationalDropout(2, 2, rows=10, p=p),
+]
+
+
+@pytest.mark.parametrize("make", RATED)
+@pytest.mark.parametrize("p", [-0.1, 1.5, float("nan"), "0.5", None, True])
+def test_a_rate_that_is_no_probability_is_refused(make: Callable, p: object) -> None:
+    with pytest.raises(mcdrop.InputError, match="probability to drop, must be"):
+        make(p)
+
+
+@pytest.mark.parametrize(
+    "make", [layers.GaussianDropout, layers.DropBlock, layers.AttentionDropout, *RATED[-3:-1]]
+)
+def test_where_something_must_be_kept_one_is_refused(make: Callable) -> None:
+    with pytest.raises(mcdrop.InputError, match="below 1; got 1"):
+        make(1.0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "said"),
+    [
+        (layers.SpatialDropout(0.5, 2), (2, 3, 4), r"dims=2 takes \[B, C\] and 2 axes.*got 3"),
+        (layers.LockedDropout(), (2, 3), "three axes; got 2"),
+        (layers.EmbeddingDropout(nn.Embedding(5, 2)), (2, 3, 4), r"words \[B, T\] or \[B\]; got 3"),
+        (layers.DropBlock(), (2, 3, 4), r"takes \[B, C, H, W\]; got 3"),
+        (layers.HeadDropout(3), (2, 4, 7), r"a multiple of 3 heads; got shape \[2, 4, 7\]"),
+        (layers.GroupDropout(3), (2, 7), r"into 3 groups; got shape \[2, 7\]"),
+        (layers.GroupDropout(2, dim=0), (2, 8), "behind the batch"),
+        (layers.AttentionDropLayer(), (2, 3, 4), r"takes \[B, C, H, W\]; got 3"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_a_shape_that_does_not_fit_is_refused(
+    layer: nn.Module, shape: tuple[int, ...], said: str
+) -> None:
+    x = torch.zeros(shape)
+    with pytest.raises(mcdrop.InputError, match=said):
+        layer(x.long() if isinstance(layer, layers.EmbeddingDropout) else x)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: layers.SpatialDropout(dims=4), "dims must be 1, 2 or 3; got 4"),
+        (lambda: layers.DropBlock(block_size=0), "block_size must be an integer, at least 1"),
+        (lambda: layers.DropConnect(nn.Linear(2, 2), weights=["w"]), "parameters, weight, bias"),
+        (lambda: layers.AttentionDropout(strength=2), "strength must be a number from 0 to 1"),
+        (lambda: layers.AttentionDropLayer(gamma=-1), "gamma must be a number from 0 to 1"),
+        (lambda: layers.ConcreteDropout(nn.ReLU(), 10), "layer must have a weight; ReLU has none"),
+        (lambda: layers.ConcreteDropout(nn.Linear(2, 2), 0), "rows must be an integer"),
+        (lambda: layers.ConcreteDropout(nn.Linear(2, 2), 9, loss="mse"), "loss must be one of"),
+        (lambda: layers.VariationalDropout(2, 2, rows=9, per="row"), "per must be one of"),
+        (lambda: layers.VariationalDropout(2, 2, rows=9, p=0.6), "at most 0.5; got 0.6"),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_refused(make: Callable, said: str) -> None:
+    with pytest.raises(mcdrop.InputError, match=said):
+        make()
+
+
+def test_noise_that_drawn_cannot_sample_is_refused() -> None:
+    """Users' layers may say what they drew, too; of what capture can draw."""
+
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            noise = torch.empty_like(x).exponential_()
+            return drawn(x * noise, x, noise, "meta") if self.training else x
+
+    with pytest.raises(mcdrop.CaptureError, match="rand, rand_like, randn or randn_like"):
+        mcdrop.capture(Odd(), torch.zeros(2, 3))
+
+
+def test_a_layer_of_a_users_own_can_say_what_it_drew() -> None:
+    class Halving(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not self.training:
+                return x
+            noise = torch.rand_like(x)
+            return drawn(x * torch.where(noise < 0.5, 0.5, 3.0), x, noise, "adaptive", 0.25)
+
+    x = torch.ones(2, 3)
+    mc = mcdrop.MCDropout(nn.Sequential(Halving()), x, task="regression")
+    assert [(site.kind, site.p) for site in mc.program.sites] == [("adaptive", 0.25)]
+    assert set(mc.sample(x, samples=16).unique().tolist()) == {0.5, 3.0}
+    assert torch.equal(mc.deterministic(x), x)
+
+
+def test_a_trained_rate_is_captured_as_it_is() -> None:
+    layer = layers.ConcreteDropout(nn.Linear(3, 2), 10, p=0.1)
+    with torch.no_grad():
+        layer.logit.fill_(0.0)
+    assert [site.p for site in mcdrop.capture(layer, torch.zeros(1, 3)).sites] == [0.5]
