@@ -21,7 +21,7 @@ setup: $(STAMP) ## Create .venv with everything pinned in constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[service,grpc,eval,otel,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[service,grpc,eval,otel,tune,dev]'
 	@touch $@
 
 models: $(DEMO) ## Train the demo models (under two minutes)

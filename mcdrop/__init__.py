@@ -17,7 +17,7 @@ from mcdrop.errors import (
 from mcdrop.version import __version__
 
 if TYPE_CHECKING:
-    from mcdrop import calibration, layers, metrics, tasks
+    from mcdrop import calibration, layers, metrics, tasks, tune
     from mcdrop.capture import Audit, Finding, audit, capture
     from mcdrop.layers import regularization
     from mcdrop.loading import load
@@ -49,6 +49,7 @@ __all__ = [
     "metrics",
     "regularization",
     "tasks",
+    "tune",
 ]
 
 # torch takes more than a second to import: what needs it is imported at first use
@@ -66,7 +67,7 @@ _HOMES = {
     "Site": "program",
     "regularization": "layers",
 }
-_MODULES = ("calibration", "layers", "metrics", "tasks")
+_MODULES = ("calibration", "layers", "metrics", "tasks", "tune")
 
 
 def __getattr__(name: str) -> Any:
