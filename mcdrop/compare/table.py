@@ -1,0 +1,70 @@
+"""The comparison as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mcdrop.compare.comparison import Comparison, Outcome
+
+_HEADS = {
+    "digits": ("wrong", "NLL", "NLL − none", "ECE", "OOD AUROC"),  # noqa: RUF001 (a minus)
+    "diabetes": ("RMSE", "NLL", "NLL − none", "quantile gap", "OOD AUROC"),  # noqa: RUF001
+}
+_TIMES = ("training", "prediction")
+
+
+def markdown(comparison: Comparison) -> str:
+    """The table in Markdown; a technique that is clearly worse than its net alone is marked."""
+    lines = [_row(heads(comparison)), _row(["---", "---", "---", *["---:"] * 7])]
+    lines += [_row(cells(comparison, outcome)) for outcome in comparison.outcomes]
+    return "\n".join(lines)
+
+
+def rich_table(comparison: Comparison) -> Any:
+    """The table that rich prints."""
+    from rich.table import Table
+
+    title = f"{comparison.data}: {comparison.folds} folds, {comparison.epochs} epochs"
+    table = Table(title=title, title_justify="left")
+    for place, head in enumerate(heads(comparison)):
+        table.add_column(head, justify="left" if place < 3 else "right")  # names, then numbers
+    net = ""
+    for outcome in comparison.outcomes:
+        if net and outcome.net != net:
+            table.add_section()
+        net = outcome.net
+        table.add_row(*cells(comparison, outcome))
+    return table
+
+
+def heads(comparison: Comparison) -> list[str]:
+    """Names of the columns."""
+    return ["technique", "net", "rate", *_HEADS[comparison.data], *_TIMES]
+
+
+def cells(comparison: Comparison, outcome: Outcome) -> list[str]:
+    """What stands in a row."""
+    classes = comparison.data == "digits"
+    against = "" if outcome.technique == "none" else _difference(outcome)
+    return [
+        outcome.technique,
+        outcome.net,
+        outcome.rate,
+        f"{100 * outcome.error:.1f}%" if classes else f"{outcome.error:.1f}",
+        f"{outcome.nll:.3f}",
+        against,
+        f"{100 * outcome.calibration:.1f}%",
+        f"{outcome.auroc:.3f}",
+        f"{outcome.train_seconds:.1f} s",
+        f"{outcome.predict_ms:.1f} ms",
+    ]
+
+
+def _difference(outcome: Outcome) -> str:
+    mark = " (worse)" if outcome.worse else ""
+    return f"{outcome.against_none:+.3f} ± {outcome.against_none_error:.3f}{mark}"
+
+
+def _row(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
