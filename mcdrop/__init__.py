@@ -17,7 +17,7 @@ from mcdrop.errors import (
 from mcdrop.version import __version__
 
 if TYPE_CHECKING:
-    from mcdrop import calibration, layers, metrics, tasks
+    from mcdrop import calibration, layers, metrics, schedules, tasks
     from mcdrop.capture import Audit, Finding, audit, capture
     from mcdrop.layers import regularization
     from mcdrop.loading import load
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "metrics",
     "regularization",
+    "schedules",
     "tasks",
 ]
 
@@ -66,7 +67,7 @@ _HOMES = {
     "Site": "program",
     "regularization": "layers",
 }
-_MODULES = ("calibration", "layers", "metrics", "tasks")
+_MODULES = ("calibration", "layers", "metrics", "schedules", "tasks")
 
 
 def __getattr__(name: str) -> Any:
