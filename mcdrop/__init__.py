@@ -17,7 +17,7 @@ from mcdrop.errors import (
 from mcdrop.version import __version__
 
 if TYPE_CHECKING:
-    from mcdrop import calibration, layers, metrics, tasks, tune
+    from mcdrop import calibration, layers, metrics, schedules, tasks, tune
     from mcdrop.capture import Audit, Finding, audit, capture
     from mcdrop.layers import regularization
     from mcdrop.loading import load
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "metrics",
     "regularization",
+    "schedules",
     "tasks",
     "tune",
 ]
@@ -67,7 +68,7 @@ _HOMES = {
     "Site": "program",
     "regularization": "layers",
 }
-_MODULES = ("calibration", "layers", "metrics", "tasks", "tune")
+_MODULES = ("calibration", "layers", "metrics", "schedules", "tasks", "tune")
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from mcdrop.cli.audit import audit
 from mcdrop.cli.calibrate import calibrate
+from mcdrop.cli.compare import compare
 from mcdrop.cli.demo import demo
 from mcdrop.cli.evaluate import evaluate
 from mcdrop.cli.export import export

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mcdrop.compare.comparison import Comparison, Outcome
 from mcdrop.errors import McdropError
@@ -42,7 +43,7 @@ def _compared(comparison: Comparison) -> list[Outcome]:
     return [outcome for outcome in comparison.outcomes if outcome.technique != "none"]
 
 
-def _likelihoods(axes, comparison: Comparison, *, names: bool) -> None:  # type: ignore[no-untyped-def]  # matplotlib's
+def _likelihoods(axes: Any, comparison: Comparison, *, names: bool) -> None:
     outcomes = _compared(comparison)
     for place, outcome in enumerate(outcomes):
         colour = _WORSE if outcome.worse else _BETTER
@@ -62,7 +63,7 @@ def _likelihoods(axes, comparison: Comparison, *, names: bool) -> None:  # type:
     _finish(axes, outcomes, names=names)
 
 
-def _detection(axes, comparison: Comparison) -> None:  # type: ignore[no-untyped-def]  # matplotlib's
+def _detection(axes: Any, comparison: Comparison) -> None:
     outcomes = _compared(comparison)
     alone = {o.net: o.auroc for o in comparison.outcomes if o.technique == "none"}
     for place, outcome in enumerate(outcomes):
@@ -75,7 +76,7 @@ def _detection(axes, comparison: Comparison) -> None:  # type: ignore[no-untyped
     _finish(axes, outcomes, names=False)
 
 
-def _finish(axes, outcomes: Sequence[Outcome], *, names: bool) -> None:  # type: ignore[no-untyped-def]  # matplotlib's
+def _finish(axes: Any, outcomes: Sequence[Outcome], *, names: bool) -> None:
     axes.set_yticks(range(len(outcomes)), [outcome.technique for outcome in outcomes])
     axes.tick_params(labelsize=8, labelleft=names)
     axes.set_ylim(len(outcomes) - 0.5, -0.5)
