@@ -25,6 +25,8 @@ from mcdrop.layers.sparse_variational import SparseVariationalDropout
 from mcdrop.layers.spatial import SpatialDropout
 from mcdrop.layers.standard import StandardDropout
 from mcdrop.layers.variational import VariationalDropout
+from mcdrop.layers.variational_gru import VariationalGRU
+from mcdrop.layers.variational_lstm import VariationalLSTM
 
 __all__ = [
     "AdaptiveDropout",
@@ -47,5 +49,7 @@ __all__ = [
     "SpatialDropout",
     "StandardDropout",
     "VariationalDropout",
+    "VariationalGRU",
+    "VariationalLSTM",
     "regularization",
 ]

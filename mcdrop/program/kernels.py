@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop.program.folded import folded_attention, rnn
+from mcdrop.program.folded import folded_attention, rnn, rnn_shapes
+from mcdrop.program.folded_variational import folded_variational
 from mcdrop.program.ops import resolve
 from mcdrop.program.pooling import max_pool2d
 from mcdrop.program.thinned_kernels import THINNED_KERNELS
+from mcdrop.program.variational_rnn import VARIATIONAL_RNN, variational_rnn_shapes
 
 # Self-normalising networks, Klambauer et al. 2017: the value -lambda * alpha that a dropped unit
 # takes.
@@ -247,6 +249,7 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "mcdrop.copy": lambda target, source: source.to(target.dtype).expand(target.shape),
         "mcdrop.batch_norm": batch_norm,
         "mcdrop.rnn": rnn,
+        VARIATIONAL_RNN: folded_variational,
         "mcdrop.index_put": index_put,
         "mcdrop.weight_norm": weight_norm,
         "mcdrop.slice_scatter": slice_scatter,
@@ -255,4 +258,9 @@ KERNELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         **_CONVOLUTIONS,
         **THINNED_KERNELS,
     }
+)
+
+# For the meta device: what loops over time is not run there.
+SHAPES: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {"mcdrop.rnn": rnn_shapes, VARIATIONAL_RNN: variational_rnn_shapes}
 )

@@ -1,11 +1,17 @@
-"""Recurrent nodes: split at the inter-layer dropout, with the mask between the layers."""
+"""Recurrent nodes: split at the inter-layer dropout, with the mask between the layers.
+
+Those of the variational layers are one for each layer as they come; theirs are the masks that are
+off, which are to be none, so that the layer is as fast as one without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mcdrop.program.graph import Arg, Node, Ref
 from mcdrop.program.site import Site
+from mcdrop.program.variational_rnn import MASKS
 
 
 def lower_rnn(node: Node, sites: Sequence[Site]) -> list[Node]:
@@ -72,3 +78,19 @@ def _runs(layers: int, dropped: Sequence[int]) -> list[tuple[int, int]]:
     """Stretches of layers without a mask between them: half-open ranges."""
     ends = [layer + 1 for layer in dropped if layer + 1 < layers]
     return list(zip([0, *ends], [*ends, layers], strict=True))
+
+
+def without_ones(node: Node, made: Mapping[str, Node]) -> Node:
+    """A variational recurrent node, with None for a mask that is ones because its site is off.
+
+    Args:
+        node: `(mode, x, state, input_mask, recurrent_mask, weights, lengths, reverse)`.
+        made: the lowered nodes before it, by name.
+    """
+    args = list(node.args)
+    for index in MASKS:
+        mask = args[index]
+        known = made.get(mask.name) if isinstance(mask, Ref) else None
+        if known is not None and known.op == "aten.new_ones.default":
+            args[index] = None
+    return replace(node, args=tuple(args))

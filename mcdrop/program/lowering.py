@@ -13,10 +13,11 @@ from types import MappingProxyType
 
 from mcdrop.program.drawn import DRAWN
 from mcdrop.program.graph import Arg, Graph, Node, Ref
-from mcdrop.program.lower_rnn import lower_rnn
+from mcdrop.program.lower_rnn import lower_rnn, without_ones
 from mcdrop.program.means import MeanMasks
 from mcdrop.program.randomness import SDPA
 from mcdrop.program.site import Site
+from mcdrop.program.variational_rnn import VARIATIONAL_RNN
 
 # What vmap cannot take, or takes slowly, and what stands in for it.
 _VMAPPABLE: Mapping[str, str] = MappingProxyType(
@@ -53,13 +54,18 @@ def _lower(graph: Graph, sites: Sequence[Site], on: frozenset[int]) -> Graph:
     )
     renamed: dict[str, str] = {}
     nodes: list[Node] = []
+    made: dict[str, Node] = {}
     for original in graph.nodes:
         node = original.map_refs(lambda name: Ref(renamed.get(name, name)))
+        new: list[Node] = []
         if node.op == DRAWN:
             value = _told(node, by_node, on)
+        elif node.op == VARIATIONAL_RNN:
+            new, value = [without_ones(node, made)], node.name
         else:
             new, value = _lower_node(node, by_node.get(node.name, []), on, means)
-            nodes.extend(new)
+        nodes.extend(new)
+        made.update((one.name, one) for one in new)
         if value != node.name:
             renamed[node.name] = value
     masks = tuple(site.mask for site in sites if site.index in on)

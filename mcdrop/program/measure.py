@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from mcdrop.program.execute import Executable
-from mcdrop.program.folded import rnn_shapes
 from mcdrop.program.graph import Graph, Node
-from mcdrop.program.kernels import KERNELS, NOISE_SHAPES
+from mcdrop.program.kernels import KERNELS, NOISE_SHAPES, SHAPES
 
 META = torch.device("meta")
 # torch keeps state of the process while it exports, or decomposes operations on the meta device.
@@ -101,11 +100,7 @@ def measure(graph: Graph, values: Mapping[str, Any]) -> Measurement:
 
         return kernel
 
-    kernels = {
-        **KERNELS,
-        "mcdrop.rnn": rnn_shapes,
-        **{op: recording(op) for op in NOISE_SHAPES},
-    }
+    kernels = {**KERNELS, **SHAPES, **{op: recording(op) for op in NOISE_SHAPES}}
     memory = _Memory(list(values.values()))
     with TRACING:
         outputs = Executable(graph, META, kernels)({**values, **masks}, memory)

@@ -15,6 +15,7 @@ import torch
 
 from mcdrop.errors import ArtifactError
 from mcdrop.program.drawn import DRAWN
+from mcdrop.program.variational_rnn import VARIATIONAL_RNN
 
 # Arithmetic on sizes.
 SYMBOLIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -88,7 +89,7 @@ ALLOWED: frozenset[str] = frozenset(_ALLOWED.split())
 
 def allowed(op: str) -> bool:
     """Whether an artifact may hold the operation `op`."""
-    if op in SYMBOLIC or op in (GETITEM, DRAWN):
+    if op in SYMBOLIC or op in (GETITEM, DRAWN, VARIATIONAL_RNN):
         return True
     parts = op.split(".")
     if len(parts) != 3 or parts[0] != "aten" or parts[1] not in ALLOWED:

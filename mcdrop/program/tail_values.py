@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from mcdrop.program.execute import Executable
-from mcdrop.program.folded import rnn_shapes
 from mcdrop.program.graph import Node
-from mcdrop.program.kernels import KERNELS
+from mcdrop.program.kernels import KERNELS, SHAPES
 from mcdrop.program.measure import META, TRACING, to_meta
 from mcdrop.program.program import Program
 from mcdrop.program.site import Site
@@ -49,7 +48,7 @@ def tail_values(program: Program) -> Mapping[str, Tensor]:
     weights = to_meta({name: program.weights[name] for name in program.tail.weights})
     unread = {name: None for name in program.tail.inputs if name not in masks}
     record = _Record()
-    kernels = {**KERNELS, "mcdrop.rnn": rnn_shapes}
+    kernels = {**KERNELS, **SHAPES}
     with TRACING:
         values = {**unread, **boundary, **masks, **weights}
         Executable(program.tail, META, kernels)(values, record)

@@ -110,6 +110,40 @@ FAMILY: dict[str, Member] = {
         lambda: layers.AttentionDropLayer(0.6), (3, 4, 5), ("attention_drop",)
     ),
     "MetaDropout": Member(lambda: layers.MetaDropout(nn.Linear(6, 5)), (6,), ("meta",)),
+    "VariationalLSTM": Member(
+        lambda: OutputLSTM(6, 5, 2, batch_first=True, p=0.4, p_recurrent=0.4),
+        (4, 6),
+        ("dropout",) * 4,
+    ),
+    "VariationalLSTM-untied": Member(
+        lambda: OutputLSTM(6, 5, batch_first=True, p=0.4, p_recurrent=0.4, tied=False),
+        (4, 6),
+        ("dropout",) * 2,
+    ),
+    "VariationalLSTM-bidirectional": Member(
+        lambda: OutputLSTM(
+            6, 5, batch_first=True, bidirectional=True, p=0.4, p_recurrent=0.4, p_output=0.4
+        ),
+        (4, 6),
+        ("dropout",) * 5,
+    ),
+    "VariationalGRU": Member(
+        lambda: OutputGRU(6, 5, 2, batch_first=True, p=0.4, p_recurrent=0.4),
+        (4, 6),
+        ("dropout",) * 4,
+    ),
+    "VariationalGRU-untied": Member(
+        lambda: OutputGRU(6, 5, batch_first=True, p=0.4, p_recurrent=0.4, tied=False),
+        (4, 6),
+        ("dropout",) * 2,
+    ),
+    "VariationalGRU-bidirectional": Member(
+        lambda: OutputGRU(
+            6, 5, batch_first=True, bidirectional=True, p=0.4, p_recurrent=0.4, p_output=0.4
+        ),
+        (4, 6),
+        ("dropout",) * 5,
+    ),
 }
 
 
@@ -122,3 +156,17 @@ class First(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rnn(x)[0]
+
+
+class OutputLSTM(layers.VariationalLSTM):
+    """A variational LSTM's output alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[0]
+
+
+class OutputGRU(layers.VariationalGRU):
+    """A variational GRU's output alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[0]
