@@ -125,7 +125,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(_options)
-for _command in (audit, export, info, calibrate, evaluate, predict, serve, key, demo):
+for _command in (audit, export, info, calibrate, evaluate, predict, serve, key, demo, compare):
     app.command()(_command)
 
 

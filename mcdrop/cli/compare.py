@@ -28,7 +28,9 @@ def compare(
     *,
     technique: Annotated[
         list[str] | None,
-        typer.Option(help="Names or patterns like '*Dropout', as often as need be; all by default."),
+        typer.Option(
+            help="Names or patterns like '*Dropout', as often as need be; all by default."
+        ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 40,
@@ -42,9 +44,9 @@ def compare(
 ) -> None:
     """Cross-validate every dropout technique, and no dropout, on real data (minutes).
 
-    Each technique is trained in a net that has a place for it, with the same budget as the net alone,
-    and asked for 64 Monte Carlo samples: error, negative log-likelihood, calibration, detection of
-    rows from outside, time to train and to predict.
+    Each technique is trained in a net that has a place for it, with the same budget as the net
+    alone, and asked for 64 Monte Carlo samples: error, negative log-likelihood, calibration,
+    detection of rows from outside, time to train and to predict.
 
     Examples:
       mcdrop compare --output comparison
@@ -69,7 +71,8 @@ def compare(
                     progress=update,
                 )
             )
-        Console().print(rich_table(found[-1]))
+        console = Console()
+        console.print(rich_table(found[-1], console.width))
     if output is not None:
         for path in _write(found, output):
             typer.echo(path)

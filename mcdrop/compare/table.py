@@ -12,6 +12,7 @@ _HEADS = {
     "diabetes": ("RMSE", "NLL", "NLL − none", "quantile gap", "OOD AUROC"),  # noqa: RUF001
 }
 _TIMES = ("training", "prediction")
+_WIDE = 110
 
 
 def markdown(comparison: Comparison) -> str:
@@ -21,20 +22,32 @@ def markdown(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def rich_table(comparison: Comparison) -> Any:
-    """The table that rich prints."""
+def rich_table(comparison: Comparison, width: int = 120) -> Any:
+    """The table that rich prints.
+
+    Args:
+        comparison: what was found.
+        width: of the terminal, in characters; a narrow one is spared rates and times.
+    """
+    from rich.box import SIMPLE
     from rich.table import Table
 
     title = f"{comparison.data}: {comparison.folds} folds, {comparison.epochs} epochs"
-    table = Table(title=title, title_justify="left")
-    for place, head in enumerate(heads(comparison)):
-        table.add_column(head, justify="left" if place < 3 else "right")  # names, then numbers
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    shown = [0, 2, *range(3, 10)] if width >= _WIDE else [0, *range(3, 8)]
+    names = heads(comparison)
+    for place in shown:
+        table.add_column(names[place], justify="right" if place > 2 else "left", no_wrap=True)
     net = ""
     for outcome in comparison.outcomes:
-        if net and outcome.net != net:
+        texts = cells(comparison, outcome)
+        if outcome.net != net:
             table.add_section()
-        net = outcome.net
-        table.add_row(*cells(comparison, outcome))
+            net = outcome.net
+        if outcome.technique == "none":
+            texts[0] = f"none ({outcome.net} net)"
+        style = "red" if outcome.worse else None
+        table.add_row(*(texts[place] for place in shown), style=style)
     return table
 
 

@@ -13,8 +13,8 @@ from mcdrop import layers
 from mcdrop.compare.nets import (
     Attention,
     AttentionPlaces,
-    ConvPlaces,
     Convolutional,
+    ConvPlaces,
     Dense,
     DensePlaces,
     Recurrent,

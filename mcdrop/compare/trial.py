@@ -46,7 +46,8 @@ class Answers:
             tiny = torch.finfo(self.mean.dtype).tiny
             return -self.mean.gather(1, targets[:, None])[:, 0].clamp_min(tiny).log()
         squares = (targets - self.mean).square() / self.variance
-        return (0.5 * (squares + self.variance.log() + math.log(2 * math.pi)))[:, 0]
+        each: Tensor = 0.5 * (squares + self.variance.log() + math.log(2 * math.pi))
+        return each[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
