@@ -8,15 +8,15 @@ from typing import Any
 from mcdrop.compare.comparison import Comparison, Outcome
 
 _HEADS = {
-    "digits": ("wrong", "NLL", "NLL − none", "ECE", "OOD AUROC"),  # noqa: RUF001 (a minus)
-    "diabetes": ("RMSE", "NLL", "NLL − none", "quantile gap", "OOD AUROC"),  # noqa: RUF001
+    "digits": ("wrong", "NLL", "NLL − none", "ECE", "AUROC"),  # noqa: RUF001 (a minus)
+    "diabetes": ("RMSE", "NLL", "NLL − none", "quantile gap", "AUROC"),  # noqa: RUF001
 }
-_TIMES = ("training", "prediction")
+_TIMES = ("train", "predict")
 _WIDE = 110
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table in Markdown; a technique that is clearly worse than its net alone is marked."""
+    """The table in Markdown; a star marks a likelihood clearly lower than that of the net alone."""
     lines = [_row(heads(comparison)), _row(["---", "---", "---", *["---:"] * 7])]
     lines += [_row(cells(comparison, outcome)) for outcome in comparison.outcomes]
     return "\n".join(lines)
@@ -75,7 +75,7 @@ def cells(comparison: Comparison, outcome: Outcome) -> list[str]:
 
 
 def _difference(outcome: Outcome) -> str:
-    mark = " (worse)" if outcome.worse else ""
+    mark = " *" if outcome.worse else ""
     return f"{outcome.against_none:+.3f} ± {outcome.against_none_error:.3f}{mark}"
 
 

@@ -44,7 +44,8 @@ class Answers:
         """Negative log-likelihood of each row, `[B]`, in nats."""
         if self.variance is None:
             tiny = torch.finfo(self.mean.dtype).tiny
-            return -self.mean.gather(1, targets[:, None])[:, 0].clamp_min(tiny).log()
+            said = self.mean.gather(1, targets[:, None])[:, 0]
+            return -said.clamp_min(tiny).log()
         squares = (targets - self.mean).square() / self.variance
         each: Tensor = 0.5 * (squares + self.variance.log() + math.log(2 * math.pi))
         return each[:, 0]
