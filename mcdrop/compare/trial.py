@@ -37,7 +37,8 @@ class Answers:
     def uncertainty(self) -> Tensor:
         """Entropy of the probabilities, or the deviation, `[B]`."""
         if self.variance is None:
-            return torch.special.entr(self.mean).sum(1)
+            entropy: Tensor = torch.special.entr(self.mean).sum(1)
+            return entropy
         return self.variance.sqrt()[:, 0]
 
     def losses(self, targets: Tensor) -> Tensor:
