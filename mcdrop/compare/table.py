@@ -9,7 +9,7 @@ from mcdrop.compare.comparison import Comparison, Outcome
 
 _HEADS = {
     "digits": ("wrong", "NLL", "NLL − none", "ECE", "AUROC"),  # noqa: RUF001 (a minus)
-    "diabetes": ("RMSE", "NLL", "NLL − none", "quantile gap", "AUROC"),  # noqa: RUF001
+    "diabetes": ("RMSE", "NLL", "NLL − none", "QCE", "AUROC"),  # noqa: RUF001
 }
 _TIMES = ("train", "predict")
 _WIDE = 110

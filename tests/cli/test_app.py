@@ -7,7 +7,7 @@ import pytest
 from mcdrop.version import __version__
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("audit", "export", "info", "predict", "serve", "key", "demo")
+COMMANDS = ("audit", "export", "info", "predict", "serve", "key", "demo", "compare")
 
 # The package root is left out: whether it is lazy is its own business.
 LIGHT = """
