@@ -12,7 +12,7 @@ MODELS ?= models
 FUZZ   ?= 10
 DEMO   := $(MODELS)/digits/1/model.json $(MODELS)/diabetes/1/model.json
 
-.PHONY: help setup models serve test fuzz lint check bench bench-serving uci docs docker-test clean
+.PHONY: help setup models serve test fuzz lint check bench bench-serving uci techniques docs docker-test clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -68,6 +68,10 @@ uci: setup ## Run the UCI protocols on the sets in the folder UCI, and write doc
 	@test -n "$(UCI)" || { echo "say where the sets are: make uci UCI=/path/to/sets"; exit 2; }
 	$(BIN)/python -m benchmarks.uci --data $(UCI)
 	$(BIN)/python -m benchmarks.uci.document
+
+techniques: setup ## Compare every dropout technique, and write docs/techniques.md (minutes, idle machine)
+	$(BIN)/mcdrop compare --output benchmarks/results/techniques --epochs 60
+	$(BIN)/python -m docs.techniques benchmarks/results/techniques
 
 docs: setup ## Redraw the picture and check that the documents' links lead somewhere
 	$(BIN)/python -m docs.picture
