@@ -10,7 +10,7 @@ from typing import Any, Self
 from rich.console import Console
 from torch import Tensor, nn
 
-from mcdrop.arguments import integer, one_of
+from mcdrop.arguments import integer, number, one_of
 from mcdrop.errors import InputError, McdropError
 from mcdrop.monitor.gaps import checked_level, confidence_gap, coverage_gap, prediction_gap
 from mcdrop.monitor.history import CAPACITY, Epoch, History
@@ -100,13 +100,13 @@ class Monitor(TrainingHooks):
             InputError: a value is no number, epochs are out of order, or predictions and targets do
                 not fit.
         """
-        number = integer("epoch", epoch, 0)
-        numbers = {name: _number(name, value) for name, value in values.items()}
+        at = integer("epoch", epoch, 0)
+        numbers = {name: number(name, value) for name, value in values.items()}
         calibration = self._calibration(
             targets, prediction=prediction, probs=probs, logits=logits, intervals=intervals
         )
         rates = {} if self.model is None else rates_now(self.model)
-        self.history.add(Epoch(epoch=number, values=numbers, rates=rates, calibration=calibration))
+        self.history.add(Epoch(epoch=at, values=numbers, rates=rates, calibration=calibration))
         self._screen.show(self.history)
         return self.history.epochs[-1]
 
@@ -200,7 +200,7 @@ class Monitor(TrainingHooks):
 
     def _epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         self.history.rewind(epoch)
-        numbers = {name: _number(name, value) for name, value in metrics.items()}
+        numbers = {name: number(name, value) for name, value in metrics.items()}
         rates = {} if self.model is None else rates_now(self.model)
         self.history.add(Epoch(epoch=epoch, values=numbers, rates=rates))
         self._screen.show(self.history)
@@ -223,13 +223,3 @@ class Monitor(TrainingHooks):
             lower, upper = value
             return coverage_gap(lower, upper, targets, level=self.level).to_dict()
         return confidence_gap(**{kind: value}, labels=targets, bins=self.bins).to_dict()
-
-
-def _number(name: str, value: object) -> float:
-    try:
-        if not isinstance(value, bool | str):
-            plain = value.detach() if isinstance(value, Tensor) else value
-            return float(plain)  # type: ignore[arg-type]  # that is the question
-    except (TypeError, ValueError, RuntimeError):  # what torch raises for several elements
-        pass
-    raise InputError(f"{name} must be a number, or a tensor of one element; got {value!r}")

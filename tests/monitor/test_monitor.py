@@ -4,7 +4,9 @@ import copy
 import io
 import math
 import pickle
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from torch import nn
 
 import mcdrop
 from mcdrop import InputError, McdropError, Monitor, layers, schedules
+
+ROOT = Path(__file__).parents[2]
 
 
 def console(*, terminal=False, width=100):
@@ -230,3 +234,11 @@ def test_a_monitor_checks_its_arguments(arguments):
 
 def test_the_root_package_names_it():
     assert mcdrop.Monitor is mcdrop.monitor.Monitor
+
+
+def test_neither_torch_nor_pictures_are_imported_before_they_are_used():
+    code = (
+        "import sys, mcdrop; assert 'torch' not in sys.modules; mcdrop.Monitor, mcdrop.schedules; "
+        "assert 'mcdrop.monitor.plot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
