@@ -55,6 +55,13 @@ def test_metrics_of_an_earlier_validation_are_not_recorded_again():
     ]  # fmt: skip
 
 
+def test_batches_before_the_training_are_no_validation():
+    monitor = watched()
+    trainer = Trainer(monitor, train=train, validation=validation, every=2, keeps_sanity=True)
+    trainer.fit(2)
+    assert ["val_loss" in each.values for each in monitor.history.epochs] == [False, True]
+
+
 def test_validation_outside_of_a_fit_is_no_epoch():
     monitor = watched()
     trainer = Trainer(monitor, train=train, validation=validation, every=10)

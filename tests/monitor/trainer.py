@@ -45,6 +45,7 @@ class Trainer:
         self.callback_metrics: dict[str, object] = {}
         self.current_epoch = 0
         self.sanity_checking = False
+        self.keeps_sanity = False
         vars(self).update(attributes)
 
     def call(self, hook, *arguments):
@@ -71,7 +72,8 @@ class Trainer:
         self.sanity_checking = True
         self.validate()
         self.sanity_checking = False
-        self.callback_metrics.clear()
+        if not self.keeps_sanity:
+            self.callback_metrics.clear()
         self.call("on_sanity_check_end")
         self.call("on_train_start")
         while self.current_epoch < epochs:
