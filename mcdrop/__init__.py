@@ -17,10 +17,11 @@ from mcdrop.errors import (
 from mcdrop.version import __version__
 
 if TYPE_CHECKING:
-    from mcdrop import calibration, layers, metrics, schedules, tasks, tune
+    from mcdrop import calibration, layers, metrics, monitor, schedules, tasks, tune
     from mcdrop.capture import Audit, Finding, audit, capture
     from mcdrop.layers import regularization
     from mcdrop.loading import load
+    from mcdrop.monitor import Monitor
     from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
     from mcdrop.predictor import MCDropout
     from mcdrop.program import Manifest, Program, Site
@@ -35,6 +36,7 @@ __all__ = [
     "MCDropout",
     "Manifest",
     "McdropError",
+    "Monitor",
     "NoStochasticSiteError",
     "Prediction",
     "Program",
@@ -47,6 +49,7 @@ __all__ = [
     "layers",
     "load",
     "metrics",
+    "monitor",
     "regularization",
     "schedules",
     "tasks",
@@ -63,12 +66,13 @@ _HOMES = {
     "RegressionPrediction": "prediction",
     "MCDropout": "predictor",
     "load": "loading",
+    "Monitor": "monitor",
     "Manifest": "program",
     "Program": "program",
     "Site": "program",
     "regularization": "layers",
 }
-_MODULES = ("calibration", "layers", "metrics", "schedules", "tasks", "tune")
+_MODULES = ("calibration", "layers", "metrics", "monitor", "schedules", "tasks", "tune")
 
 
 def __getattr__(name: str) -> Any:

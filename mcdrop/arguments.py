@@ -48,3 +48,19 @@ def positive(what: str, value: object) -> float:
     if isinstance(value, bool | str) or not 0.0 < number < math.inf:
         raise InputError(f"{what} must be a number above 0; got {value!r}")
     return number
+
+
+def number(what: str, value: object) -> float:
+    """A number, or a tensor of one element; NaN and infinities too.
+
+    Raises:
+        InputError: it is neither.
+    """
+    try:
+        if not isinstance(value, bool | str):
+            # a tensor with a gradient would warn
+            plain = value.detach() if hasattr(value, "detach") else value
+            return float(plain)  # type: ignore[arg-type]  # that is the question
+    except (TypeError, ValueError, RuntimeError):  # the last is torch's, for several elements
+        pass
+    raise InputError(f"{what} must be a number, or a tensor of one element; got {value!r}")

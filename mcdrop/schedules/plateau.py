@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from mcdrop.arguments import integer, one_of
+from mcdrop.arguments import integer, number, one_of
 from mcdrop.errors import InputError
 from mcdrop.schedules.limits import bounds, multiplier, rate_argument
 from mcdrop.schedules.schedule import Schedule
@@ -80,7 +80,7 @@ class PlateauRate(Schedule):
         self.mode: Mode = mode
         self.patience = integer("patience", patience, 0)
         self.cooldown = integer("cooldown", cooldown, 0)
-        self.threshold = _number("threshold", threshold)
+        self.threshold = number("threshold", threshold)
         if not 0.0 <= self.threshold < math.inf:
             raise InputError(f"threshold must be a number, at least 0; got {threshold!r}")
         self.threshold_mode: ThresholdMode = threshold_mode
@@ -98,7 +98,7 @@ class PlateauRate(Schedule):
         Raises:
             InputError: it is no number.
         """
-        value = _number("the metric of step(metric)", metric)
+        value = number("the metric of step(metric)", metric)
         if self._better(value):
             self.best, self.bad_steps = value, 0
         else:
@@ -123,14 +123,4 @@ class PlateauRate(Schedule):
         return {**super().state_dict(), "best": self.best}
 
     def _restore(self, state_dict: Mapping[str, Any]) -> None:
-        self.best = _number("best", state_dict["best"])
-
-
-def _number(what: str, value: object) -> float:
-    try:
-        if not isinstance(value, bool | str):
-            plain = value.detach() if isinstance(value, Tensor) else value
-            return float(plain)  # type: ignore[arg-type]  # that is the question
-    except (TypeError, ValueError, RuntimeError):  # what torch raises for several elements
-        pass
-    raise InputError(f"{what} must be a number; got {value!r}")
+        self.best = number("best", state_dict["best"])

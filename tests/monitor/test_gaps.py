@@ -1,0 +1,71 @@
+"""The calibration gap, against sums written out."""
+
+import math
+
+import pytest
+import torch
+
+import mcdrop
+from mcdrop import InputError
+from mcdrop.metrics import functional
+from mcdrop.monitor import confidence_gap, coverage_gap, prediction_gap
+
+
+@pytest.mark.parametrize("given", ["probs", "logits"])
+def test_the_gap_is_mean_confidence_less_accuracy(given):
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(200, 5, generator=generator)
+    labels = torch.randint(5, (200,), generator=generator)
+    probs = logits.softmax(1)
+    found = confidence_gap(**{given: {"probs": probs, "logits": logits}[given]}, labels=labels)
+    confidence = sum(max(row) for row in probs.double().tolist()) / 200
+    right = sum(
+        row.index(max(row)) == y for row, y in zip(probs.tolist(), labels.tolist(), strict=True)
+    )
+    assert found.accuracy == right / 200
+    assert found.confidence == pytest.approx(confidence, abs=1e-6)
+    assert found.gap == pytest.approx(abs(confidence - right / 200), abs=1e-6)
+    ece = functional.expected_calibration_error(probs=probs, labels=labels).item()
+    assert found.error == pytest.approx(ece, abs=1e-6)
+    assert found.gap <= found.error + 1e-12  # opposite gaps cancel in the one only
+
+
+def test_binary_predictions_are_as_sure_as_of_what_they_say():
+    found = confidence_gap(probs=torch.tensor([0.1, 0.8]), labels=torch.tensor([0, 0]))
+    assert (round(found.confidence, 6), found.accuracy) == (0.85, 0.5)
+
+
+def test_nan_is_told_and_stops_nothing():
+    found = confidence_gap(logits=torch.full((3, 2), math.nan), labels=torch.zeros(3).long())
+    assert all(math.isnan(value) for value in found.to_dict().values())
+    zero = torch.zeros(2)
+    for lower, upper, target in ((math.nan, 0, 0), (0, math.nan, 0), (0, 0, math.nan)):
+        lost = coverage_gap(zero + lower, zero + upper, zero + target)
+        assert math.isnan(lost.gap)
+        assert lost.level == 0.9
+
+
+def test_gaps_of_monte_carlo_predictions():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.Dropout(), torch.nn.Linear(16, 2))
+    x, labels = torch.randn(50, 3), torch.randint(2, (50,))
+    p = mcdrop.MCDropout(net, x[:1], task="classification").predict(x, samples=32)
+    assert prediction_gap(p, labels) == confidence_gap(probs=p.mean, labels=labels)
+    r = mcdrop.MCDropout(net, x[:1], task="regression").predict(x, samples=32)
+    target = torch.randn(50, 2)
+    lower, upper = r.interval(0.5)
+    inside = ((lower <= target) & (target <= upper)).double().mean().item()
+    assert prediction_gap(r, target, level=0.5).to_dict() == {
+        "gap": abs(inside - 0.5), "coverage": inside, "level": 0.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, "high"])
+def test_a_level_is_a_share(level):
+    with pytest.raises(InputError, match="strictly between 0 and 1"):
+        coverage_gap(torch.zeros(1), torch.zeros(1), torch.zeros(1), level=level)
+
+
+def test_what_is_no_prediction_is_refused():
+    with pytest.raises(InputError, match="Pass probabilities"):
+        prediction_gap(torch.zeros(2, 2), torch.zeros(2).long())
