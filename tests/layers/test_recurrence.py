@@ -172,6 +172,28 @@ def test_gradients(cell: str, tied: bool, p_recurrent: float) -> None:
     assert torch.autograd.gradcheck(run, (x, *state, *layer.parameters()), fast_mode=True)
 
 
+@cells
+def test_a_second_derivative_is_an_error_and_not_a_wrong_number(cell: str) -> None:
+    layer, _ = pair(cell, p=0.5, p_recurrent=0.5)
+    x = torch.randn(T, B, D, requires_grad=True)
+    (slope,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="no second derivative"):
+        slope.sum().backward()
+
+
+@cells
+def test_functional_gradients(cell: str) -> None:
+    layer, _ = pair(cell, p=0.5, p_recurrent=0.5)
+    x = torch.randn(T, B, D, requires_grad=True)
+
+    def run(x: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return layer(x)[0].square().sum()
+
+    (expected,) = torch.autograd.grad(run(x), x)
+    torch.testing.assert_close(torch.func.grad(run)(x.detach()), expected)
+
+
 def readable(cell: str, **rates: float) -> tuple[Any, float]:
     """A layer whose output tells what went in: gates are open, states are the hyperbolic tangent
     of x + ε·h (twice, in an LSTM, whose cell forgets)."""
