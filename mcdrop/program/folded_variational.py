@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.program.recurrence import STATES
-from mcdrop.program.variational_rnn import variational_rnn, variational_rnn_shapes
+from mcdrop.program.variational_rnn import check_operands, variational_rnn
 
 _ROWS = (1, 0, 0, 0)  # where the rows are in x, the masks and the lengths
 
@@ -79,7 +79,7 @@ def folded_variational(
         ValueError: the operands do not fit together.
     """
     # an artifact's may fit at the sizes at which it was checked, and at no others
-    variational_rnn_shapes(mode, x, state, input_mask, recurrent_mask, weights, lengths, reverse)
+    check_operands(mode, x, state, input_mask, recurrent_mask, weights, lengths, reverse)
     operands = (x, input_mask, recurrent_mask, lengths, *state, *weights)
     out: tuple[Tensor, ...] = _fold(mode, reverse, *operands)
     return out

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 GATES: Mapping[str, int] = MappingProxyType({"lstm": 4, "gru": 3})
 STATES: Mapping[str, int] = MappingProxyType({"lstm": 2, "gru": 1})
@@ -151,11 +150,17 @@ class _LSTM(torch.autograd.Function):
         ctx.save_for_backward(*inputs[1:], *output)
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_h: Tensor | None, grad_c: Tensor | None, _: None
     ) -> tuple[Tensor | None, ...]:
-        first_h, first_c, weight, mask, hs, cs, gates = ctx.saved_tensors
+        """Once; see `_once`."""
+        return _once(_LSTM._gradients, ctx.saved_tensors, grad_h, grad_c)
+
+    @staticmethod
+    def _gradients(
+        saved: tuple[Any, ...], grad_h: Tensor | None, grad_c: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        first_h, first_c, weight, mask, hs, cs, gates = saved
         i, f, g, o = _parted(gates, 4).unbind(1)
         squashed = cs.tanh()
         slopes, out = torch.empty_like(gates), torch.empty_like(gates)
@@ -195,11 +200,15 @@ class _GRU(torch.autograd.Function):
         ctx.save_for_backward(*inputs[1:], *output)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_h: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        """Once; see `_once`."""
         if grad_h is None:
             return (None,) * 5
-        first, weight, bias, mask, hs, gates, recurrent = ctx.saved_tensors
+        return _once(_GRU._gradients, ctx.saved_tensors, grad_h)
+
+    @staticmethod
+    def _gradients(saved: tuple[Any, ...], grad_h: Tensor) -> tuple[Tensor | None, ...]:
+        first, weight, bias, mask, hs, gates, recurrent = saved
         r, z, n = _parted(gates, 3).unbind(1)
         own, before = _parted(recurrent, 3)[:, 2], _before(first, hs)
         slopes, out = torch.empty_like(gates), torch.empty_like(gates)
@@ -222,6 +231,41 @@ class _GRU(torch.autograd.Function):
         return to_products, dh, to_weight, to_bias, None
 
 
+class _Final(torch.autograd.Function):
+    """A gradient that has none itself: to ask for it is an error, where silence would be wrong."""
+
+    @staticmethod
+    def forward(gradient: Tensor, *_: Tensor | None) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing to save."""
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise NotImplementedError(
+            "a variational recurrent layer has no second derivative; with all rates 0 torch's own "
+            "layer is run, and asked for it"
+        )
+
+
+def _once(
+    gradients: Callable[..., tuple[Tensor | None, ...]],
+    saved: tuple[Any, ...],
+    *given: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """Gradients, of which none can be taken.
+
+    `once_differentiable` would let pass gradients whose graph hangs on what was saved alone.
+    """
+    with torch.no_grad():
+        found = gradients(saved, *given)
+    if not torch.is_grad_enabled():
+        return found
+    return tuple(None if g is None else _final(g, *saved, *given) for g in found)
+
+
 def _backwards(views: tuple[Tensor, ...]) -> Any:
     """Pairs of a step's number and its views, the last step first."""
     return reversed(list(enumerate(_over_steps(*views))))
@@ -229,3 +273,4 @@ def _backwards(views: tuple[Tensor, ...]) -> Any:
 
 _lstm: Callable[..., Any] = _LSTM.apply
 _gru: Callable[..., Any] = _GRU.apply
+_final: Callable[..., Any] = _Final.apply

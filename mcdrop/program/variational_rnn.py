@@ -90,7 +90,7 @@ def _unmasked(
     """Nothing is dropped on the way from step to step: torch's own layer is the faster one."""
     if input_mask is not None:
         x = x * input_mask.squeeze(1)
-    x = x.repeat(1, state[0].shape[0] // x.shape[1], 1)
+    x = _repeated(x, state[0].shape[0])
     x = x.flip(0) if reverse else x
     function: Callable[..., Any] = torch.lstm if mode == "lstm" else torch.gru
     first: Any = [s[None] for s in state]
@@ -158,10 +158,10 @@ def _products(
     return laid
 
 
-def _repeated(products: Tensor, rows: int) -> Tensor:
-    """The products of rows that all samples share, for each of these."""
-    times = rows // products.shape[-2]
-    return products if times == 1 else products.repeat(*(1,) * (products.ndim - 2), times, 1)
+def _repeated(x: Tensor, rows: int) -> Tensor:
+    """`[…, B, D]` of rows that all samples share, for each of these."""
+    times = rows // x.shape[-2]
+    return x if times == 1 else x.repeat(*(1,) * (x.ndim - 2), times, 1)
 
 
 def _turned(x: Tensor, reverse: bool, order: Tensor | None) -> Tensor:
@@ -180,6 +180,40 @@ def _last(first: Tensor, sequence: Tensor, lengths: Tensor) -> Tensor:
     return torch.where(lengths[:, None] > 0, sequence.gather(0, index).squeeze(0), first)
 
 
+def check_operands(
+    mode: str,
+    x: Tensor,
+    state: Sequence[Tensor],
+    input_mask: Tensor | None,
+    recurrent_mask: Tensor | None,
+    weights: Sequence[Tensor],
+    lengths: Tensor | None,
+    reverse: bool,
+) -> None:
+    """Raise unless the operands fit together; their types are another matter under autocast.
+
+    Raises:
+        ValueError: they do not.
+    """
+    gates = GATES[mode]
+    steps_, rows, features = x.shape
+    hidden = state[0].shape[1]
+    expected = ((gates * hidden, features), (gates * hidden, hidden), *[(gates * hidden,)] * 2)
+    fits = (
+        isinstance(reverse, bool)
+        and steps_ > 0
+        and len(state) == STATES[mode]
+        and len(weights) in (2, 4)
+        and all(s.shape == (rows, hidden) for s in state)
+        and all(w.shape == shape for w, shape in zip(weights, expected, strict=False))
+        and _fits(input_mask, rows, gates, features)
+        and _fits(recurrent_mask, rows, gates, hidden)
+        and (lengths is None or (lengths.shape == (rows,) and lengths.dtype == torch.int64))
+    )
+    if not fits:
+        raise ValueError(f"the operands of {VARIATIONAL_RNN} ({mode}) do not fit together")
+
+
 def variational_rnn_shapes(
     mode: str,
     x: Tensor,
@@ -195,27 +229,12 @@ def variational_rnn_shapes(
     Raises:
         ValueError: the operands do not fit together.
     """
-    gates = GATES[mode]
-    steps_, rows, features = x.shape
-    hidden = state[0].shape[1]
-    shapes = ((gates * hidden, features), (gates * hidden, hidden), (gates * hidden,))
-    expected = (*shapes, shapes[2])
-    tensors = (*state, *weights, *(m for m in (input_mask, recurrent_mask) if m is not None))
-    fits = (
-        isinstance(reverse, bool)
-        and len(state) == STATES[mode]
-        and len(weights) in (2, 4)
-        and all(s.shape == (rows, hidden) for s in state)
-        and all(w.shape == shape for w, shape in zip(weights, expected, strict=False))
-        and all(t.dtype == x.dtype and t.is_floating_point() for t in tensors)
-        and _fits(input_mask, rows, gates, features)
-        and _fits(recurrent_mask, rows, gates, hidden)
-        and (lengths is None or (lengths.shape == (rows,) and lengths.dtype == torch.int64))
-        and steps_ > 0
-    )
-    if not fits:
-        raise ValueError(f"the operands of {VARIATIONAL_RNN} ({mode}) do not fit together")
-    return [x.new_empty((steps_, rows, hidden)), *(s.new_empty(s.shape) for s in state)]
+    check_operands(mode, x, state, input_mask, recurrent_mask, weights, lengths, reverse)
+    tensors = (x, *state, *weights, *(m for m in (input_mask, recurrent_mask) if m is not None))
+    if not all(t.dtype == x.dtype and t.is_floating_point() for t in tensors):
+        raise ValueError(f"the operands of {VARIATIONAL_RNN} ({mode}) are of different types")
+    out = x.new_empty((*x.shape[:2], state[0].shape[1]))
+    return [out, *(s.new_empty(s.shape) for s in state)]
 
 
 def _fits(mask: Tensor | None, rows: int, gates: int, features: int) -> bool:
