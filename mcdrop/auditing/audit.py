@@ -45,8 +45,8 @@ def audit(
     - BatchNorms behind dropout: how much more their input varies with dropout on, measured. A
       warning where that is off by more than 10%, and by four standard errors.
     - Each site alone: how far the mean over samples is from the output with it off. Told from 5%
-      on, a warning from 25%, and only beyond four standard errors: by chance less than one site in
-      2000, as few as the samples are.
+      on, a warning from 25%, and only beyond what is chance in one site of 2000 with 64 samples,
+      of 400 with 16.
     - Sites that make no difference; an error where none of them does.
 
     All this is measured on the rows of the example. Pass real ones by `rows`, some dozens, for
@@ -74,7 +74,7 @@ def audit(
         >>> [(site.name, site.place, site.p, site.advised) for site in report.sites]
         [('2', 'hidden', 0.2, (0.3, 0.5))]
         >>> [finding.message for finding in report.findings]
-        ['p = 0.2 at a hidden layer; customary are 0.3 to 0.5']
+        ['p = 0.2 at a hidden layer; 0.3 to 0.5 is customary']
     """
     integer("samples", samples, FEWEST)
     integer("seed", seed, 0, 2**63 - 1)
@@ -133,7 +133,7 @@ def _measured(
         noted.append(Finding("error", "variance", None, str(error)))
     if shifts:
         shifts = measured(program, inputs, shifts, samples, seed)
-    most, each = share(program.active, samples, PASSES, FEWEST)
+    most, each = share(len(program.active), samples, PASSES, FEWEST)
     chosen = {site.index: site for site in program.active[:most]}
     if most < len(program.active):
         message = f"of {len(program.active)} sites the first {most} were measured alone"

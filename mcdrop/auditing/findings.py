@@ -13,7 +13,11 @@ TOLD, WARNED = 0.05, 0.25
 SHIFTED = 0.1  # a variance so far from the other one is warned of
 ERRORS = 4.0  # standard errors that a figure must be away from what is expected
 _FEW_ROWS = 32
-_AT = {"input": "at the input", "hidden": "at a hidden layer", "output": "at an output"}
+_AT = {
+    "input": "at the input",
+    "hidden": "at a hidden layer",
+    "output": "at an output, where part of the answer is dropped",
+}
 
 
 def of_program(program: Program) -> Iterator[Finding]:
@@ -54,10 +58,8 @@ def of_rates(sites: Sequence[AuditedSite]) -> Iterator[Finding]:
     for (place, rate), members in groups.items():
         assert members[0].advised is not None
         low, high = members[0].advised
-        usual = (
-            "customary are" if high > 0.0 else "there the answer itself is dropped: customary is"
-        )
-        message = f"p = {rate} {_AT[place]}; {usual} {f'{low} to {high}' if high > 0.0 else '0'}"
+        usual = f"{low} to {high} is customary" if high > 0.0 else "0 is customary"
+        message = f"p = {rate} {_AT[place]}; {usual}"
         if len(members) == 1:
             yield Finding("info", "rate", members[0].name, message)
         else:
@@ -81,10 +83,11 @@ def of_shifts(shifts: Sequence[VarianceShift], rows: int) -> Iterator[Finding]:
             continue
         away = abs(shift.ratio - 1.0)
         if away > SHIFTED and away > ERRORS * shift.standard_error:
-            few = ", which is few" if rows < _FEW_ROWS else ""
+            few = ", which is few: pass more" if rows < _FEW_ROWS else ""
+            measured_on = f"{rows} row{'s' if rows > 1 else ''}{few}"
             message = (
                 f"dropout in front of the BatchNorm {shift.norm!r} makes the variance of its input "
-                f"{shift.ratio:.2f} times that without (on {rows} rows{few}): running statistics "
+                f"{shift.ratio:.2f} times that without (on {measured_on}). Running statistics "
                 "fit either passes with dropout on or those with it off. Drop behind the last "
                 "BatchNorm instead, or at a lower rate"
             )
@@ -101,8 +104,9 @@ def of_samples(sites: Sequence[AuditedSite]) -> Iterator[Finding]:
         if bias > TOLD:
             level: Level = "warning" if bias > WARNED else "info"
             message = (
-                f"the mean over its samples is {bias:.0%} away from the output with it off: what "
-                "follows is not linear, so one deterministic pass does not stand for the mean"
+                f"the mean over its samples is {bias:.0%} away from the output with it off, "
+                "as happens where what follows is not linear: the deterministic pass does not "
+                "stand for the mean"
             )
             yield Finding(level, "consistency", site.name, message)
 

@@ -9,6 +9,7 @@ from mcdrop.program.places import Place
 from mcdrop.program.site import Kind
 
 Level = Literal["info", "warning", "error"]
+CHANCE = 10**0.5  # errors of a difference that are no finding
 Check = Literal["sites", "rate", "batch_norm", "consistency", "variance"]
 
 
@@ -42,11 +43,11 @@ class AuditedSite:
         advised: least and greatest customary rate; `None` where the advice does not apply.
         shape: shape of its mask, the batch taken out; `None` for an axis that is free.
         enabled: `False` where the selection left it out.
-        difference: norm of (mean over samples - deterministic output) over the norm of the
-            output, a ratio without unit, Monte Carlo error included; of the output where that is
-            largest. `None` where it was not measured, or nothing varied.
-        standard_error: Monte Carlo error of `difference` (root of its mean square), at most.
-        spread: standard deviation of the samples over the norm of the output, in the same way.
+        difference: norm of (mean over samples - output with the site off) over the norm of that
+            output, or over the spread where that is greater; a ratio without unit, of the output
+            where it is largest, the part of chance taken off. `None` where it was not measured.
+        standard_error: what chance makes of `difference`, see `mcdrop.auditing.alone`.
+        spread: norm of the samples' standard deviations over the same norm.
         matters: whether any output changes with its masks; `None` where it was not measured.
     """
 
@@ -73,12 +74,13 @@ class AuditedSite:
 
     @property
     def bias(self) -> float:
-        """What is left of `difference` without its Monte Carlo error: 0 where it is within four."""
-        if self.difference is None or self.standard_error is None:
+        """`difference` where it is beyond chance, else 0.
+
+        It is 0, too, where the samples happened not to vary: units so rarely dropped that none was.
+        """
+        if not self.difference or not self.standard_error:
             return 0.0
-        if self.difference <= 4.0 * self.standard_error:
-            return 0.0
-        return float((self.difference**2 - self.standard_error**2) ** 0.5)
+        return self.difference if self.difference > CHANCE * self.standard_error else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from mcdrop.engine import Footprints
 from mcdrop.program.execute import Executable
 from mcdrop.program.graph import Graph, Node, Ref
 from mcdrop.program.program import Program
-from mcdrop.sampling import MaskBank
+from mcdrop.sampling import MaskBank, Sampling
 
 ROWS = 64  # run at a time, so that memory does not grow with the rows
 _VARIES = 1e-9  # variance over mean square, below which rounding is all that varies
@@ -67,7 +67,7 @@ def measured(
 
     over rows b, places l and samples s, :math:`\bar x` being the value with every site off. Both
     are variances of these very rows (divided by their number). The standard error is that of the
-    masks: rows are taken for given.
+    masks, and an upper one, as samples are balanced: rows are taken for given.
 
     Args:
         program: with enabled sites.
@@ -85,9 +85,11 @@ def measured(
     weights = dict(program.weights)
     for rows, part in parts(inputs):
         with torch.no_grad():
+            for name, value in part.items():  # with dropout off a BatchNorm may read the input
+                still.read(name, value)
             deterministic({**weights, **part}, still)
             noisy.centres = still.centres
-            bank = independent_bank(program, part, seed)
+            bank = independent_bank(program, part, seed, "balanced")
             for sample in range(samples):
                 masks = bank.draw(range(sample, sample + 1), rows)
                 by_name = {s.mask: m[0] for s, m in zip(bank.sites, masks, strict=True)}
@@ -105,14 +107,16 @@ def parts(inputs: Mapping[str, Tensor]) -> Iterator[tuple[range, dict[str, Tenso
         yield rows, {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
 
 
-def independent_bank(program: Program, inputs: Mapping[str, Tensor], seed: int) -> MaskBank:
-    """Masks as in training, each row with its own; balanced, so that few samples do."""
+def independent_bank(
+    program: Program, inputs: Mapping[str, Tensor], seed: int, sampling: Sampling
+) -> MaskBank:
+    """Masks as in training, each row with its own."""
     return MaskBank(
         seed,
         program.active,
         Footprints(program, "independent")(inputs).shapes,
         masks="independent",
-        sampling="balanced",
+        sampling=sampling,
         device=program.device,
     )
 
@@ -139,8 +143,12 @@ class _Moments:
         self._samples = samples
 
     def step(self, node: Node, value: Any, dead: Sequence[str]) -> None:  # noqa: ARG002
-        """Add a value that a BatchNorm reads."""
-        for norm in self._taps.get(node.name, ()):
+        """Called after each node."""
+        self.read(node.name, value)
+
+    def read(self, name: str, value: Any) -> None:
+        """Add a value if a BatchNorm reads it."""
+        for norm in self._taps.get(name, ()):
             units = value.detach().double().movedim(1, 0).flatten(1)  # [C, B·L]
             self.centres.setdefault(norm, units.mean(1))
             if norm not in self.sums:

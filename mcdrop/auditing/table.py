@@ -17,12 +17,12 @@ def render(audit: Audit) -> Any:
     return Group(_sites(audit), *shifts, *(Text(line) for line in lines))
 
 
-def _table(title: str, **columns: Literal["left", "right"]) -> Any:
+def _table(title: str, *columns: tuple[str, Literal["left", "right"]]) -> Any:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for heading, justify in columns.items():
-        table.add_column(heading.replace("_", " "), justify=justify, overflow="fold")
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, overflow="fold")
     return table
 
 
@@ -31,10 +31,17 @@ def _sites(audit: Audit) -> Any:
     title = f"{audit.model}: {count} stochastic {'site' if count == 1 else 'sites'}"
     measured = any(site.difference is not None for site in audit.sites)
     table = _table(
-        title, site="left", kind="left", place="left", p="right", customary="left", mask="left"
+        title,
+        ("site", "left"),
+        ("kind", "left"),
+        ("place", "left"),
+        ("p", "right"),
+        ("customary", "left"),
+        ("mask", "left"),
     )
     if measured:
         table.add_column("mean off by", justify="right")
+        table.caption = "mean off by: samples of the site alone, against it off"
     for site in audit.sites:
         cells = [site.name, site.kind, site.place, _rate(site), _usual(site), _shape(site)]
         table.add_row(*cells, *([_difference(site)] if measured else []))
@@ -66,11 +73,11 @@ def _difference(site: AuditedSite) -> str:
 
 def _shifts(audit: Audit) -> Any:
     table = _table(
-        "BatchNorms behind them: variance of their input, dropout on ÷ off",
-        norm="left",
-        sites_in_front="left",
-        median="right",
-        channels="right",
+        "BatchNorms behind dropout",
+        ("norm", "left"),
+        ("sites in front", "left"),
+        ("variance, on ÷ off", "right"),
+        ("channels", "right"),
     )
     for shift in audit.shifts:
         table.add_row(shift.norm, _front(shift), _ratio(shift), str(shift.channels or ""))
