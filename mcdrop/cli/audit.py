@@ -48,12 +48,12 @@ def audit(
 ) -> None:
     """List every place where a model is random, and what to know before trusting its spread.
 
-    Each site has its place (input, hidden, output, weights) and its rate beside what is customary
-    there; how far the mean of samples with it alone on is from the output with it off; and what it
-    does to the variance that a BatchNorm behind it sees.
+    Each site has its place (input, hidden, output, weights) and its rate beside
+    what is customary there; how far the mean of samples with it alone is from
+    the output without it; and BatchNorms behind it, how much more they vary.
 
-    Exits with 1 if a finding is an error, as where samples do not differ, so that a build can
-    rely on it.
+    Exits with 1 if a finding is an error, as where samples do not differ, so
+    that a build can rely on it.
 
     Examples:
       mcdrop audit nets:build
