@@ -18,7 +18,8 @@ from mcdrop.version import __version__
 
 if TYPE_CHECKING:
     from mcdrop import calibration, layers, metrics, monitor, schedules, tasks, tune
-    from mcdrop.capture import Audit, Finding, audit, capture
+    from mcdrop.auditing import Audit, Finding, audit
+    from mcdrop.capture import capture
     from mcdrop.layers import regularization
     from mcdrop.loading import load
     from mcdrop.monitor import Monitor
@@ -58,9 +59,9 @@ __all__ = [
 
 # torch takes more than a second to import: what needs it is imported at first use
 _HOMES = {
-    "Audit": "capture",
-    "Finding": "capture",
-    "audit": "capture",
+    "Audit": "auditing",
+    "Finding": "auditing",
+    "audit": "auditing",
     "ClassificationPrediction": "prediction",
     "Prediction": "prediction",
     "RegressionPrediction": "prediction",

@@ -197,6 +197,7 @@ def test_the_public_names_are_these() -> None:
             "MCDropout",
             "Manifest",
             "McdropError",
+            "Monitor",
             "NoStochasticSiteError",
             "Prediction",
             "Program",
@@ -206,9 +207,14 @@ def test_the_public_names_are_these() -> None:
             "audit",
             "calibration",
             "capture",
+            "layers",
             "load",
             "metrics",
+            "monitor",
+            "regularization",
+            "schedules",
             "tasks",
+            "tune",
         ]
     )
     assert all(hasattr(mcdrop, name) for name in mcdrop.__all__)

@@ -94,10 +94,10 @@ def _tensors(manifest: Manifest) -> Table:
 
 
 def _sites(manifest: Manifest) -> Table:
-    table = _table("site", "kind", "p", "mask")
+    table = _table("site", "kind", "place", "p", "mask")
     for site in manifest.sites:
         p = "" if site.p is None else f"{site.p:g}"
-        table.add_row(site.name, site.kind, p, _shape(site.shape))
+        table.add_row(site.name, site.kind, site.place or "", p, _shape(site.shape))
     return table
 
 

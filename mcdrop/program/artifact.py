@@ -33,6 +33,7 @@ from mcdrop.program.manifest import (
     first,
     made_with,
 )
+from mcdrop.program.places import places
 from mcdrop.program.program import Program
 from mcdrop.program.verify import verify
 from mcdrop.tasks import AnyTask
@@ -47,8 +48,8 @@ _CHUNK = 1 << 20
 def site_specs(program: Program) -> tuple[SiteSpec, ...]:
     """The enabled sites as the manifest shows them."""
     return tuple(
-        SiteSpec(name=site.name, kind=site.kind, p=site.p, shape=site.shape)
-        for site in program.active
+        SiteSpec(name=site.name, kind=site.kind, p=site.p, shape=site.shape, place=place)
+        for site, place in zip(program.active, places(program.graph, program.active), strict=True)
     )
 
 
@@ -284,13 +285,18 @@ def _weights(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
     return weights
 
 
+def _placeless(sites: Sequence[SiteSpec]) -> tuple[SiteSpec, ...]:
+    """Sites without their places: older artifacts do not tell, and how they are told may change."""
+    return tuple(site.model_copy(update={"place": None}) for site in sites)
+
+
 def _check_agreement(program: Program, manifest: Manifest) -> None:
     inputs = tuple(spec.name for spec in manifest.inputs)
     outputs = tuple(spec.name for spec in manifest.outputs)
     pairs: Mapping[str, tuple[object, object]] = {
         "inputs": (inputs, program.graph.inputs),
         "outputs": (outputs, tuple(name for name, _ in program.graph.outputs)),
-        "sites": (manifest.sites, site_specs(program)),
+        "sites": (_placeless(manifest.sites), _placeless(site_specs(program))),
     }
     for what, (said, held) in pairs.items():
         if said != held:

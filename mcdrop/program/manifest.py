@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from mcdrop.errors import InputError
+from mcdrop.program.places import Place
 from mcdrop.tasks import AnyTask, Classification, Gaussian, Regression
 from mcdrop.version import __version__
 
@@ -56,12 +57,16 @@ class TensorSpec(Record):
 
 
 class SiteSpec(Record):
-    """A site for the reader: `shape` is that of its mask, `None` where an axis is free."""
+    """A site for the reader: `shape` is that of its mask, `None` where an axis is free.
+
+    `place` is where it stands (`mcdrop.program.places`); `None` in artifacts of before it was told.
+    """
 
     name: Text
     kind: Text
     p: float | None = Field(default=None, ge=0.0, le=1.0)
     shape: tuple[int | None, ...] = ()
+    place: Place | None = None
 
 
 class Defaults(Record):

@@ -122,32 +122,3 @@ def test_one_module_called_twice_is_two_sites() -> None:
 
     names = [site.name for site in mcdrop.capture(Twice(), torch.zeros(1, 4)).sites]
     assert names == ["drop_0", "drop_1"]
-
-
-def test_audit_lists_sites_and_prints_a_table() -> None:
-    module, x = zoo.build("two_inputs")
-    audit = mcdrop.audit(module, x)
-    assert [site.name for site in audit.sites] == ["drop"]
-    assert audit.findings == ()
-    text = str(audit)
-    assert "drop" in text
-    assert "0.5" in text
-    assert audit.to_dict()["sites"][0] == {
-        "name": "drop",
-        "kind": "dropout",
-        "p": 0.5,
-        "shape": [1, 8],
-        "enabled": True,
-    }
-
-
-def test_audit_of_a_model_without_sites_is_an_error_finding() -> None:
-    audit = mcdrop.audit(nn.Linear(3, 2), torch.zeros(1, 3))
-    assert [f.level for f in audit.findings] == ["error"]
-
-
-def test_audit_tells_of_rates_of_one_and_of_shared_noise() -> None:
-    module, x = zoo.build("weight_drop")
-    assert "all rows share" in mcdrop.audit(module, x).findings[0].message
-    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(1.0), nn.Linear(4, 2))
-    assert "drops everything" in mcdrop.audit(net, torch.zeros(1, 3)).findings[0].message

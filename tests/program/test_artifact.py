@@ -46,6 +46,28 @@ def test_round_trip_is_exact(name: str, tmp_path: Path) -> None:
     assert again.predict(inputs).samples.tolist() == [5] * 3
 
 
+def test_the_manifest_tells_rates_and_places(tmp_path: Path) -> None:
+    module, x = zoo.build("bert")
+    mc = mcdrop.MCDropout(module, x, task="classification")
+    manifest = mcdrop.load(mc.save(tmp_path / "1", name="bert")).manifest
+    assert manifest is not None
+    assert [(s.name, s.p, s.place) for s in manifest.sites][:2] == [
+        ("bert.embeddings.dropout", 0.1, "input"),
+        ("bert.encoder.layer.0.attention.self.attention", 0.1, "hidden"),
+    ]
+
+
+def test_an_artifact_of_before_places_is_loaded(tmp_path: Path) -> None:
+    module, x = zoo.build("dropout")
+    path = mcdrop.MCDropout(module, x, task="classification").save(tmp_path / "1", name="net")
+    document = json.loads((path / "model.json").read_text())
+    assert document["sites"][0].pop("place") == "hidden"
+    (path / "model.json").write_text(json.dumps(document))
+    manifest = mcdrop.load(path).manifest
+    assert manifest is not None
+    assert manifest.sites[0].place is None
+
+
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_the_graph_survives_json(name: str) -> None:
     program = zoo.program(name)
