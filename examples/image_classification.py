@@ -4,8 +4,8 @@ A small convolutional network with dropout learns from 400 images of scikit-lear
 then asks it many times about 1000 images that it has not seen, and shows
 
 - how often it is right, and how far its probabilities can be believed: one pass with dropout off is
-  too sure, the average of Monte Carlo samples too modest, and calibration on held-out images mends
-  that;
+  a little too sure, the average of Monte Carlo samples too modest, which calibration on held-out
+  images mends;
 - that it is wrong mostly where it is unsure;
 - the images that it is least sure of, with their probabilities and their mutual information: what
   more training images would have taught it, in nats.

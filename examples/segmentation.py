@@ -141,7 +141,7 @@ def draw(
             axes.imshow(value, cmap="magma", vmin=0, vmax=values.max())
         titles.append(f"{name.replace('_', ' ')}, to {values.max():.2f} nats")
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, size=10)
+        axes.set_title(title, size=9)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
     figure.legend(
