@@ -3,9 +3,9 @@
 Progression of diabetes from ten measurements (442 patients, bundled with scikit-learn). Each layer
 is wrapped in `ConcreteDropout`, whose rate is trained with the weights: no search over rates. Monte
 Carlo dropout gives each patient a mean and a variance of two parts: *aleatoric*, how much patients
-with such measurements differ, and *epistemic*, how little the network knows about such patients. The
-second must grow, and does, for measurements unlike all that it was trained on: the test patients
-moved away from the average.
+with such measurements differ, and *epistemic*, how little the network knows about such patients.
+The second should grow for measurements unlike all that it was trained on: it is printed for the
+test patients, and for the same patients moved away from the average.
 
     python examples/tabular_regression.py [--output FOLDER] [--quick]
 """
@@ -34,11 +34,11 @@ AWAY = 3.0  # how much further from the average the patients from outside are
 def network(rows: int, width: int = 64) -> nn.Sequential:
     """Standardised measurements `[B, 10]` in, mean and log-variance `[B, 2]` out."""
     return nn.Sequential(
-        ConcreteDropout(nn.Linear(10, width), rows, p=0.1),
+        ConcreteDropout(nn.Linear(10, width), rows, p=0.1, length_scale=1.0),
         nn.ReLU(),
-        ConcreteDropout(nn.Linear(width, width), rows, p=0.1),
+        ConcreteDropout(nn.Linear(width, width), rows, p=0.1, length_scale=1.0),
         nn.ReLU(),
-        ConcreteDropout(nn.Linear(width, 2), rows, p=0.1),
+        ConcreteDropout(nn.Linear(width, 2), rows, p=0.1, length_scale=1.0),
     )
 
 
@@ -51,7 +51,9 @@ def train(x: Tensor, y: Tensor, epochs: int) -> tuple[nn.Sequential, list[list[f
     """Fit standardised rows; the trained model, and its rates after each epoch.
 
     The loss is twice the Gaussian negative log-likelihood, a squared error in units of the noise,
-    as the factors of Concrete dropout's regulariser expect.
+    as the factors of Concrete dropout's regulariser expect. With 265 rows, longer training lets
+    the network learn the rows by heart, and the rates and the noise that it claims go to zero: the
+    epochs were chosen on the calibration part of the data, which is neither trained nor tested on.
     """
     model = network(len(x))
     optimiser = torch.optim.Adam(
@@ -88,9 +90,8 @@ def report(
     ours = inside.mean * scale + trained.mean(), inside.variance.sqrt() * scale
     for name, (mean, std) in (("average patient", alone), ("network", ours)):
         rmse = (mean - y).square().mean().sqrt()
-        print(
-            f"{name}: RMSE {rmse:.1f}, NLL {gaussian_negative_log_likelihood(mean, std, y):.3f} nats"
-        )
+        nll = gaussian_negative_log_likelihood(mean, std, y)
+        print(f"{name}: RMSE {rmse:.1f}, NLL {nll:.3f} nats")
     standardised = (y - trained.mean()) / scale
     for level in LEVELS:
         lower, upper = inside.interval(level)
@@ -154,10 +155,10 @@ def draw(
             alpha=0.7, label=name,
         )  # fmt: skip
     right.set(
-        xlabel="aleatoric deviation", ylabel="epistemic deviation", title="Two kinds of not knowing",
-        xscale="log", yscale="log",
+        xlabel="aleatoric deviation", ylabel="epistemic deviation", title="Two kinds of doubt",
+        xlim=0, ylim=0,
     )  # fmt: skip
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="upper right")
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
@@ -175,7 +176,7 @@ def main() -> None:
     (x, y), (x_test, y_test) = (map(torch.from_numpy, part) for part in (split.train, split.test))
     scaled, scaled_test = (x - x.mean(0)) / x.std(0), (x_test - x.mean(0)) / x.std(0)
     scale = y.std()
-    model, history = train(scaled, (y - y.mean()) / scale, epochs=60 if arguments.quick else 400)
+    model, history = train(scaled, (y - y.mean()) / scale, epochs=50 if arguments.quick else 100)
     print("rates learned:", ", ".join(f"{rate:.3f}" for rate in rates(model)))
 
     mc = mcdrop.MCDropout(model, scaled[:1], task="gaussian")
