@@ -22,6 +22,7 @@ def printed(name: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / f"{name}.py", "--quick", "--output", folder],
         capture_output=True,
+        check=False,  # its errors are shown below
         text=True,
         timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -73,5 +74,5 @@ def test_active_learning(tmp_path):
 def test_meta_dropout(tmp_path):
     text = printed("meta_dropout", tmp_path)
     for side in ("MAML", "gates", "Meta Dropout"):
-        assert figure(rf"^{side}: ([\d.]+)%".replace("^", "(?m:^)"), text) > 45  # chance: 33.3
+        assert figure(rf"(?m:^){side}: ([\d.]+)%", text) > 45  # chance: 33.3
     assert len(re.findall(r"points: (?:not )?clear", text)) == 2

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from examples import meta_dropout as example
+# by its path: another package named `examples` may be installed
+example = SimpleNamespace(
+    **runpy.run_path(str(Path(__file__).parents[2] / "examples" / "meta_dropout.py"))
+)
 
 
 @pytest.fixture
