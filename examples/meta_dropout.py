@@ -8,8 +8,8 @@ classified, the noise is off.
 
 A task here is to tell three digits apart, each seen once. Meta-training takes its tasks from seven
 classes, meta-testing from the three others; which three differs from split to split. Seven classes
-are very few to learn from, the paper has hundreds: do not expect its gains here. Three sides run
-the same code on the same tasks:
+are very few to learn across, the paper has 64 and more: do not expect its gains here. Three sides
+run the same code on the same tasks:
 
 - MAML: no noise, φ left alone;
 - gates: no noise, but φ learned: what the additional parameters do without being noise;
@@ -33,7 +33,7 @@ from mcdrop.layers import MetaDropout
 
 WAYS, SHOTS, QUERIES = 3, 1, 10
 STEPS, RATE = 3, 0.4  # of the inner loop
-TRAIN_DRAWS, TEST_DRAWS = 1, 30  # of the noise in each of its steps, as in the paper
+TRAIN_DRAWS, TEST_DRAWS = 1, 30  # of the noise in each of its steps
 SIDES = {"MAML": (False, False), "gates": (False, True), "Meta Dropout": (True, True)}
 Parameters = dict[str, Tensor]
 

@@ -68,7 +68,7 @@ def test_active_learning(tmp_path):
     rows = [re.findall(r"([\d.]+)% ±", line) for line in text.splitlines()]
     rows = [[float(cell) for cell in row] for row in rows if row]
     assert len(set(rows[0])) == 1  # every way begins with the same labels
-    assert min(rows[-1]) > max(rows[0]) + 3  # and all of them learn
+    assert min(rows[-1]) > max(rows[0]) + 1  # and all of them learn
 
 
 def test_meta_dropout(tmp_path):
