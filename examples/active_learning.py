@@ -9,6 +9,8 @@ score, each over the same few seeds:
 - BALD: the mutual information (Houlsby et al. 2011; Gal, Islam & Ghahramani 2017), the part of that
   uncertainty on which the Monte Carlo samples disagree, and which labels can take away.
 
+Both beat chance. Between the two there is little here: few of these digits are ambiguous.
+
     python examples/active_learning.py [--output FOLDER] [--quick]
 """
 
