@@ -148,7 +148,7 @@ def main() -> None:
     """Train, ask, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--output", type=Path, default=Path("examples-output"), help="folder of the picture"
+        "--output", type=Path, default=Path("examples-output")
     )
     parser.add_argument("--quick", action="store_true", help="train less and sample less")
     options = parser.parse_args()
