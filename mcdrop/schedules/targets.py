@@ -75,7 +75,7 @@ def _of(module: nn.Module, path: str) -> Iterator[Rate]:
     main = "p"
     if isinstance(module, nn.MultiheadAttention):
         main = "dropout"
-    elif isinstance(module, nn.RNNBase):
+    elif isinstance(module, nn.RNNBase) and not hasattr(module, "p"):  # torch's, not variational
         if module.num_layers == 1:  # drops between its layers: with one, nowhere
             return
         main = "dropout"
