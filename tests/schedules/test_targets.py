@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mcdrop import InputError, layers
+from mcdrop.layers import VariationalLSTM
 from mcdrop.schedules import LinearRate, rates
 from tests.layers.family import FAMILY
 
@@ -126,3 +127,11 @@ def test_a_list_of_layers_a_shared_layer_and_a_layer_alone():
 def test_what_cannot_be_driven_is_refused_with_the_reason(model, sites, words):
     with pytest.raises(InputError, match=words):
         driven(model, sites)
+
+
+def test_second_rates_of_variational_recurrences_move_when_they_are_named():
+    lstm = VariationalLSTM(3, 4, p=0.1, p_recurrent=0.2)
+    driven(nn.Sequential(lstm), "*.p_recurrent")
+    assert (lstm.p, lstm.p_recurrent, lstm.p_output) == (0.1, 0.25, 0.0)
+    driven(nn.Sequential(lstm))
+    assert (lstm.p, lstm.p_output) == (0.25, 0.0)
