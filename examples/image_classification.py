@@ -147,9 +147,7 @@ def draw(digits: Digits, answers: dict[str, Tensor], mutual_information: Tensor)
 def main() -> None:
     """Train, ask, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--output", type=Path, default=Path("examples-output")
-    )
+    parser.add_argument("--output", type=Path, default=Path("examples-output"))
     parser.add_argument("--quick", action="store_true", help="train less and sample less")
     options = parser.parse_args()
     epochs, samples = (10, 32) if options.quick else (100, 128)

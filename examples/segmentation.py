@@ -159,9 +159,7 @@ def draw(
 def main() -> None:
     """Make scenes, train, ask, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--output", type=Path, default=Path("examples-output")
-    )
+    parser.add_argument("--output", type=Path, default=Path("examples-output"))
     parser.add_argument("--quick", action="store_true", help="train less and sample less")
     options = parser.parse_args()
     number, epochs, tested, samples = (48, 6, 8, 16) if options.quick else (256, 12, 40, 64)

@@ -59,6 +59,9 @@ def _likelihoods(axes: Any, comparison: Comparison, *, names: bool) -> None:
             linewidth=1.3,
         )
     axes.axvline(0.0, color="#444", linewidth=0.8)
+    if max((abs(outcome.against_none) for outcome in outcomes), default=0.0) > 1.0:
+        axes.set_xscale("symlog", linthresh=0.1)  # a net that alone says nonsense is far from all
+        axes.set_xticks([-10.0, -1.0, -0.1, 0.0, 0.1], ["-10", "-1", "-0.1", "0", "0.1"])
     axes.set_title(f"{comparison.data}: NLL less that\nof the net alone (± 2 s.e.)", fontsize=9)
     _finish(axes, outcomes, names=names)
 
