@@ -170,10 +170,7 @@ def _held_out_nll(classes: range, rates: dict[str, float]) -> float:
 
 @pytest.mark.slow
 def test_with_a_history_the_search_reaches_the_cold_best_in_fewer_trials(tmp_path: Path) -> None:
-    """Rates that do well on five digits do well on the other five: one trial, against 3 to 7.
-
-    Two of three seeds are asked for: trained nets differ a little from machine to machine.
-    """
+    """Rates that do well on five digits do well on the other five: one trial, against 3 to 7."""
     history = History(tmp_path / "rates.jsonl")
     ranges = {"input": (0.01, 0.6), "hidden": (0.01, 0.8)}
     first, second = range(5), range(5, 10)
@@ -197,7 +194,7 @@ def test_with_a_history_the_search_reaches_the_cold_best_in_fewer_trials(tmp_pat
         reached, first_reached = warm.trials_to(goal), cold.trials_to(goal)
         assert first_reached is not None
         fewer += reached is not None and reached < first_reached
-    assert fewer >= 2
+    assert fewer == 3
 
 
 def _copied(history: History, path: Path) -> Path:
