@@ -74,7 +74,8 @@ def confidence_gap(
 
     .. math:: \Bigl|\tfrac1N \sum_n \max_c p_{nc} - \tfrac1N \sum_n \mathbf 1[\hat y_n = y_n]\Bigr|
 
-    NaN where a prediction is NaN: a training that went astray is to be seen, not stopped here.
+    NaN where a probability is NaN or infinite, or logits are such that there is none: a training
+    that went astray is to be seen, not stopped here. A logit of minus infinity leaves a class out.
 
     Args:
         probs: probabilities, `[N, C, ...]` of classes or `[N, ...]` of yes.
@@ -92,8 +93,7 @@ def confidence_gap(
         >>> round(found.confidence, 4), found.accuracy, round(found.gap, 4), round(found.error, 4)
         (0.8, 0.5, 0.3, 0.4)
     """
-    given = logits if probs is None else probs
-    if given is not None and bool(given.isnan().any()):
+    if _astray(probs, logits, labels):
         return ConfidenceGap(math.nan, math.nan, math.nan)
     curve = reliability_curve(probs=probs, logits=logits, labels=labels, bins=bins)
     cases = curve.count.sum()
@@ -102,6 +102,19 @@ def confidence_gap(
         float(curve.correct.sum() / cases),
         float(curve.expected_error()),
     )
+
+
+def _astray(probs: Tensor | None, logits: Tensor | None, labels: Tensor) -> bool:
+    """Whether a prediction is none any more."""
+    if probs is not None:
+        return not bool(probs.isfinite().all())
+    if logits is None:
+        return False
+    lost = bool(logits.isnan().any())
+    if logits.shape == labels.shape or logits.ndim < 2:  # of yes: infinity is being sure
+        return lost
+    none_possible = (logits == -math.inf).all(1)
+    return lost or bool((logits == math.inf).any() or none_possible.any())
 
 
 def coverage_gap(

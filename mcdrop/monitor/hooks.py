@@ -26,6 +26,14 @@ class TrainingHooks(ABC):
         self._fitting, self._validated = True, False
         self._begin(pl_module, first=bool(getattr(trainer, "is_global_zero", True)))
 
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """If the epoch was trained before, forget that time and what followed.
+
+        Now and not at its end: its validation, which may record more of it, comes in between.
+        """
+        self._validated = False
+        self.rewind(int(trainer.current_epoch))
+
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
         """Note that there are new metrics; the batches before the training do not count."""
         if not self._fitting or getattr(trainer, "sanity_checking", False):
@@ -33,11 +41,10 @@ class TrainingHooks(ABC):
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-        """Record the epoch; if it was trained before, instead of that time and what followed."""
+        """Record the epoch, beside what its validation has recorded."""
         metrics = _whole(trainer.callback_metrics)
         if not self._validated:
             metrics = {n: v for n, v in metrics.items() if not n.startswith(_VALIDATION)}
-        self._validated = False
         self._epoch(int(trainer.current_epoch), metrics)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
@@ -49,6 +56,10 @@ class TrainingHooks(ABC):
         """Leave the terminal, to the error."""
         self._fitting = False
         self.close()
+
+    @abstractmethod
+    def rewind(self, epoch: int) -> None:
+        """Forget that epoch and those after it."""
 
     @abstractmethod
     def close(self) -> None:

@@ -199,7 +199,6 @@ class Monitor(TrainingHooks):
             self._screen.start()
 
     def _epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        self.history.rewind(epoch)
         numbers = {name: number(name, value) for name, value in metrics.items()}
         rates = {} if self.model is None else rates_now(self.model)
         self.history.add(Epoch(epoch=epoch, values=numbers, rates=rates))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -93,10 +94,13 @@ def _learned(module: nn.Module, name: str) -> bool | None:
     value = getattr(module, name, None)
     trained = isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point()
     plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (trained or plain) or not 0.0 <= Rate(name, module, name).value <= 1.0:
+    if not (trained or plain):
         return None
     static = inspect.getattr_static(type(module), name, None)
-    return trained or (isinstance(static, property) and static.fset is None)
+    learned = trained or (isinstance(static, property) and static.fset is None)
+    rate = Rate(name, module, name).value
+    # a training that went astray has its rate still
+    return learned if 0.0 <= rate <= 1.0 or (learned and math.isnan(rate)) else None
 
 
 def settable(layers: Layers, sites: str | Sequence[str] | None) -> tuple[Rate, ...]:

@@ -36,6 +36,17 @@ def test_binary_predictions_are_as_sure_as_of_what_they_say():
 
 
 def test_nan_is_told_and_stops_nothing():
+    labels = torch.zeros(3).long()
+    for lost in (math.nan, math.inf, -math.inf):
+        gap = confidence_gap(logits=torch.tensor([[0.0, 1.0]] * 2 + [[lost, lost]]), labels=labels)
+        assert math.isnan(gap.gap)
+        assert math.isnan(gap.error)
+    one = confidence_gap(probs=torch.tensor([[1.0, 0.0]] * 2 + [[math.inf, 0.0]]), labels=labels)
+    assert math.isnan(one.gap)
+    sure = torch.tensor([math.inf, -math.inf, -math.inf])
+    assert confidence_gap(logits=sure, labels=torch.tensor([1, 0, 0])).gap == 0.0
+    left_out = torch.tensor([[0.0, -math.inf]] * 3)
+    assert confidence_gap(logits=left_out, labels=labels).gap == 0.0
     found = confidence_gap(logits=torch.full((3, 2), math.nan), labels=torch.zeros(3).long())
     assert all(math.isnan(value) for value in found.to_dict().values())
     zero = torch.zeros(2)

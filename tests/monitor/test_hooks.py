@@ -103,3 +103,36 @@ def test_a_table_is_taken_down_whatever_happens():
         text = screen.file.getvalue()
         assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
         assert "train loss" in text
+
+
+class Gapped(Watched):
+    """Records the gap of each validation, as the page says to."""
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        super().on_validation_epoch_end(trainer, pl_module)
+        if not trainer.sanity_checking:
+            probs, targets = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 1])
+            self.log(trainer.current_epoch, probs=probs, targets=targets, extra=3.0)
+
+
+def test_what_is_logged_while_an_epoch_is_validated_stays():
+    monitor = Gapped(console=Console(file=io.StringIO(), color_system=None))
+    Trainer(monitor, train=train, validation=validation).fit(2)
+    for each in monitor.history.epochs:
+        assert each.calibration["gap"] == pytest.approx(0.25)
+        assert each.values["extra"] == 3.0
+        assert {"train_loss", "val_loss"} <= set(each.values)
+
+
+def test_an_epoch_that_is_trained_again_keeps_nothing_of_the_first_time():
+    first = Gapped(console=Console(file=io.StringIO(), color_system=None))
+    trainer = Trainer(first, train=train, validation=validation)
+    trainer.fit(4)
+    second = watched()
+    second.load_state_dict(first.state_dict())
+    again = Trainer(second, train=train, validation=validation)
+    again.current_epoch = 2
+    again.fit(3)
+    assert [each.epoch for each in second.history.epochs] == [0, 1, 2]
+    assert "extra" not in second.history.epochs[2].values
+    assert second.history.epochs[2].calibration == {}

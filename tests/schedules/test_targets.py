@@ -135,3 +135,11 @@ def test_second_rates_of_variational_recurrences_move_when_they_are_named():
     assert (lstm.p, lstm.p_recurrent, lstm.p_output) == (0.1, 0.25, 0.0)
     driven(nn.Sequential(lstm))
     assert (lstm.p, lstm.p_output) == (0.25, 0.0)
+
+
+def test_a_learned_rate_that_went_astray_is_still_one():
+    layer = layers.ConcreteDropout(nn.Linear(2, 2), 10)
+    nn.init.constant_(layer.logit, float("nan"))
+    (rate,) = rates(nn.Sequential(layer))
+    assert rate.learned
+    assert rate.value != rate.value
