@@ -70,7 +70,7 @@ class History:
         return [self._entry(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
     def suggestions(
-        self, data: str, features: Mapping[str, float], names: Sequence[str], most: int
+        self, data: str, features: Mapping[str, float], names: Sequence[str]
     ) -> list[dict[str, float]]:
         """Rates that did best on other data sets, those of the most similar one first.
 
@@ -80,7 +80,6 @@ class History:
             data: name of the new data set; entries of its own are left out.
             features: what it is like.
             names: of the rates; entries with others are left out.
-            most: how many.
         """
         by_data: dict[str, list[Entry]] = {}
         for entry in self.entries():
@@ -96,7 +95,7 @@ class History:
             for entries in ranked:
                 if rank < len(entries) and (rates := dict(entries[rank].rates)) not in found:
                     found.append(rates)
-        return found[:most]
+        return found
 
     def _entry(self, number: int, line: str) -> Entry:
         try:

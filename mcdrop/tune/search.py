@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mcdrop.arguments import integer, one_of
+from mcdrop.arguments import integer, number, one_of
 from mcdrop.errors import InputError
 from mcdrop.tune.history import Entry, History
 
@@ -18,6 +17,7 @@ Score = Callable[[dict[str, float]], float]
 Method = Literal["bayesian", "grid"]
 _LEVELS = 5  # of a grid, for each rate, by default
 _WARM = 5  # trials that a history is asked for, at most
+_MOST_SEED = 2**32 - 1  # Optuna's
 _STARTUP = 6  # trials before the model of the scores is believed
 
 
@@ -43,9 +43,9 @@ class RateSearch:
 
     def trials_to(self, score: float) -> int | None:
         """How many trials it took to reach a score; `None` if it was not reached."""
-        for number, trial in enumerate(self.trials, 1):
+        for place, trial in enumerate(self.trials, 1):
             if trial.score <= score:
-                return number
+                return place
         return None
 
 
@@ -98,20 +98,35 @@ def search_rates(
     if history is not None and not data:
         raise InputError("a history needs to know which data set this is: say data=…")
     most = integer("trials", trials, 1)
-    first = _suggested(history, data, features or {}, bounds)
+    seed = integer("seed", seed, 0, _MOST_SEED)
+    told = _finite(features or {})
     if method == "grid":
-        first = _grid(bounds, levels, seed)
-        most = min(most, len(first))
-    study = _Study(first, bounds, seed, most)
+        points = _grid(bounds, integer("levels", levels, 2), most, seed)
+        most = len(points)
+        run = _InTurn(points).run
+    else:
+        run = _Study(_suggested(history, data, told, bounds), bounds, seed, most).run
     done: list[RateTrial] = []
-    for number in range(most):
-        trial = study.run(score)
+    for _ in range(most):
+        trial = run(score)
         done.append(trial)
         if history is not None and math.isfinite(trial.score):
-            history.add(Entry(data, features or {}, trial.rates, trial.score))
+            history.add(Entry(data, told, trial.rates, trial.score))
         if progress is not None:
-            progress(number + 1, most)
+            progress(len(done), most)
     return RateSearch(_best(done), tuple(done))
+
+
+class _InTurn:
+    """Points of a grid, one after another."""
+
+    def __init__(self, points: Sequence[dict[str, float]]) -> None:
+        self._left = iter(points)
+
+    def run(self, score: Score) -> RateTrial:
+        """Have the next point scored."""
+        rates = next(self._left)
+        return RateTrial(rates, float(score(dict(rates))))
 
 
 class _Study:
@@ -176,9 +191,17 @@ def _optuna() -> Any:
     return optuna
 
 
+def _finite(features: Mapping[str, float]) -> dict[str, float]:
+    told = {name: number(f"the feature {name!r}", value) for name, value in features.items()}
+    for name, value in told.items():
+        if not math.isfinite(value):
+            raise InputError(f"the feature {name!r} must be finite; got {value}")
+    return told
+
+
 def _range(name: str, limits: tuple[float, float]) -> tuple[float, float]:
     try:
-        low, high = (float(limit) for limit in limits)
+        low, high = (number(f"a limit of rate {name!r}", limit) for limit in limits)
     except (TypeError, ValueError):
         low, high = math.nan, math.nan
     if not 0.0 <= low < high < 1.0:
@@ -190,16 +213,18 @@ def _range(name: str, limits: tuple[float, float]) -> tuple[float, float]:
 
 
 def _grid(
-    bounds: Mapping[str, tuple[float, float]], levels: int, seed: int
+    bounds: Mapping[str, tuple[float, float]], levels: int, most: int, seed: int
 ) -> list[dict[str, float]]:
-    """Every combination of levels, in a shuffled order: some of them tell of all."""
-    last = integer("levels", levels, 2) - 1
-    axes = [
-        [low + (high - low) * level / last for level in range(last + 1)]
-        for low, high in bounds.values()
-    ]
-    points = [dict(zip(bounds, point, strict=True)) for point in itertools.product(*axes)]
-    random.Random(seed).shuffle(points)  # noqa: S311 (nothing to guess)
+    """Combinations of levels, none of them twice and at most so many: some of them tell of all."""
+    size = levels ** len(bounds)
+    chosen = random.Random(seed).sample(range(size), min(most, size))  # noqa: S311 (nothing to guess)
+    points = []
+    for place in chosen:
+        point, rest = {}, place
+        for name, (low, high) in bounds.items():
+            rest, level = divmod(rest, levels)
+            point[name] = low + (high - low) * level / (levels - 1)
+        points.append(point)
     return points
 
 
@@ -212,11 +237,12 @@ def _suggested(
     """Earlier bests, each rate within what is searched."""
     if history is None:
         return []
-    found = history.suggestions(data, features, list(bounds), _WARM)
-    return [
-        {name: min(max(rates[name], low), high) for name, (low, high) in bounds.items()}
-        for rates in found
-    ]
+    found: list[dict[str, float]] = []
+    for rates in history.suggestions(data, features, list(bounds)):
+        within = {name: min(max(rates[name], low), high) for name, (low, high) in bounds.items()}
+        if within not in found:
+            found.append(within)
+    return found[:_WARM]
 
 
 def _best(trials: Sequence[RateTrial]) -> RateTrial:

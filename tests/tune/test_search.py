@@ -7,6 +7,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -73,6 +74,9 @@ def test_optunas_verbosity_is_left_alone() -> None:
         ({"method": "random"}, "method must be one of"),
         ({"method": "grid", "levels": 1}, "levels must be an integer, at least 2"),
         ({"history": History("nowhere")}, "say data="),
+        ({"seed": -1}, "seed must be an integer"),
+        ({"seed": 2**40}, "seed must be an integer"),
+        ({"ranges": {"a": ("0", "0.3")}}, "must be two numbers"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(options: dict, said: str) -> None:
@@ -99,6 +103,42 @@ def test_a_history_is_written_and_asked(tmp_path: Path) -> None:
     assert all(0.2 <= trial.rates["input"] <= 0.3 for trial in third.trials)
 
 
+def test_rates_that_are_the_same_within_the_range_are_tried_once(tmp_path: Path) -> None:
+    history = History(tmp_path / "rates.jsonl")
+    for score, rate in enumerate((0.5, 0.6, 0.7, 0.2)):
+        history.add(Entry("other", {}, {"p": rate}, float(score)))
+    found = search_rates(
+        lambda rates: rates["p"], {"p": (0.0, 0.3)}, trials=3, history=history, data="mine"
+    )
+    assert [trial.rates["p"] for trial in found.trials[:2]] == [0.3, 0.2]
+    assert found.trials[2].rates["p"] not in (0.2, 0.3)
+
+
+def test_a_grid_needs_neither_optuna_nor_a_history_nor_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    path = tmp_path / "rates.jsonl"
+    path.write_text("not an entry\n")
+    many = {f"rate{number}": (0.0, 0.5) for number in range(20)}  # 5^20 points
+    found = search_rates(
+        lambda rates: sum(rates.values()), many, method="grid", trials=3,
+        history=History(path), data="x",
+    )  # fmt: skip
+    assert len({tuple(trial.rates.values()) for trial in found.trials}) == 3
+
+
+def test_features_are_checked_before_anything_is_trained(tmp_path: Path) -> None:
+    history, said = History(tmp_path / "rates.jsonl"), []
+    features = {"log_rows": np.float32(1.5)}
+    search_rates(bowl, RANGES, trials=1, history=history, data="x", features=features)
+    assert history.entries()[0].features == {"log_rows": 1.5}
+    for bad in ({"a": "many"}, {"a": math.nan}):
+        with pytest.raises(mcdrop.InputError, match="the feature 'a'"):
+            search_rates(said.append, RANGES, history=history, data="x", features=bad)
+    assert said == []
+
+
 def test_suggestions_begin_with_the_data_set_that_is_most_alike(tmp_path: Path) -> None:
     history = History(tmp_path / "rates.jsonl")
     for data, rows, rates in (
@@ -109,10 +149,11 @@ def test_suggestions_begin_with_the_data_set_that_is_most_alike(tmp_path: Path) 
         for score, rate in enumerate(rates):
             history.add(Entry(data, {"log_rows": rows}, {"p": rate}, float(score)))
     history.add(Entry("near", {"log_rows": 5.0}, {"q": 0.7}, -1.0))  # of another model
-    assert history.suggestions("mine", {"log_rows": 4.0}, ["p"], 3) == [
+    assert history.suggestions("mine", {"log_rows": 4.0}, ["p"]) == [
         {"p": 0.3},
         {"p": 0.1},
         {"p": 0.4},
+        {"p": 0.2},
     ]
 
 
