@@ -60,7 +60,7 @@ def audit(
         rows: inputs to measure on, of the form of the example; the example by default.
         measure: `False` only reads the graph.
         samples: passes to measure with, at least 16. Each site alone takes fewer where there are
-            more than 16, and of more than 64 the further ones are not measured.
+            more than 1024 in all (64 of 16 sites), and sites beyond the 64th are not measured.
         seed: of the masks; the same one gives the same audit.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,9 @@ import typer
 
 if TYPE_CHECKING:
     from mcdrop.compare import Comparison
+
+
+_FILES = ("comparison.json", "comparison.md", "comparison.png")
 
 
 class Data(StrEnum):
@@ -34,13 +37,16 @@ def compare(
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of folds, weights and batches.")] = 0,
     output: Annotated[
         Path | None,
         typer.Option(
             help="Write comparison.json, comparison.md and comparison.png into this folder."
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that are in the folder.")
+    ] = False,
 ) -> None:
     """Cross-validate every dropout technique, and no dropout, on real data (minutes).
 
@@ -54,10 +60,14 @@ def compare(
     """
     from rich.console import Console
 
+    from mcdrop.cli.folder import check_folder
     from mcdrop.cli.progress import bar
     from mcdrop.compare import compare as run
-    from mcdrop.compare import rich_table
+    from mcdrop.compare import require_matplotlib, rich_table
 
+    if output is not None:
+        check_folder(output, _FILES, force=force)
+        require_matplotlib()
     found = []
     for name in data or Data:
         with bar(f"comparing on {name.value}", "trainings") as update:
@@ -78,19 +88,13 @@ def compare(
             typer.echo(path)
 
 
-def _write(found: Sequence[Comparison], folder: Path) -> Iterator[Path]:
+def _write(found: Sequence[Comparison], folder: Path) -> list[Path]:
+    from mcdrop.cli.folder import publish
     from mcdrop.compare import draw, markdown
 
-    folder.mkdir(parents=True, exist_ok=True)
-    data = [comparison.to_dict() for comparison in found]
-    yield _text(folder / "comparison.json", json.dumps(data, indent=1))
-    parts = [f"## {comparison.data}\n\n{markdown(comparison)}" for comparison in found]
-    yield _text(folder / "comparison.md", "\n\n".join(parts))
-    picture = folder / "comparison.png"
-    draw(found, picture)
-    yield picture
-
-
-def _text(path: Path, text: str) -> Path:
-    path.write_text(f"{text}\n", encoding="utf-8")
-    return path
+    data, page, picture = _FILES
+    dicts = [comparison.to_dict() for comparison in found]
+    parts = [f"## {comparison.data}\n\n{markdown(comparison)}\n" for comparison in found]
+    publish(folder, {data: json.dumps(dicts, indent=1) + "\n", page: "\n".join(parts)})
+    draw(found, folder / picture)
+    return [folder / name for name in _FILES]

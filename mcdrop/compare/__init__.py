@@ -2,7 +2,7 @@
 
 from mcdrop.compare.comparison import Comparison, Outcome, chosen, compare
 from mcdrop.compare.data import DATA, DataName
-from mcdrop.compare.picture import draw
+from mcdrop.compare.picture import draw, require_matplotlib
 from mcdrop.compare.table import markdown, rich_table
 from mcdrop.compare.techniques import TECHNIQUES, Technique
 
@@ -17,5 +17,6 @@ __all__ = [
     "compare",
     "draw",
     "markdown",
+    "require_matplotlib",
     "rich_table",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,18 @@ from mcdrop.compare.comparison import Comparison, Outcome
 from mcdrop.errors import McdropError
 
 _BETTER, _WORSE, _PLAIN = "#2a7f62", "#b5452c", "#8a8f98"
+
+
+def require_matplotlib() -> None:
+    """Say that there can be no picture, before minutes are spent on what it would show.
+
+    Raises:
+        McdropError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise McdropError(
+            "the picture needs matplotlib: pip install 'mcdrop[eval]', or leave it out"
+        )
 
 
 def draw(comparisons: Sequence[Comparison], path: Path) -> None:
@@ -22,13 +35,10 @@ def draw(comparisons: Sequence[Comparison], path: Path) -> None:
     Raises:
         McdropError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise McdropError(
-            "the picture needs matplotlib: pip install 'mcdrop[eval]', or leave it out"
-        ) from error
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = max(len(_compared(comparison)) for comparison in comparisons)
     figure = Figure((11.0, 1.2 + 0.27 * rows), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)

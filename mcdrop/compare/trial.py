@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from mcdrop.compare.data import Fold
 from mcdrop.compare.techniques import Setting, Technique
 from mcdrop.layers import regularization
+from mcdrop.metrics.functional.densities import log_densities
+from mcdrop.metrics.functional.scores import log_likelihoods
 from mcdrop.predictor import MCDropout
 from mcdrop.tasks import AnyTask, Classification, Gaussian
 
 _BATCH = 64
 _LEARNING_RATE = 2e-3
 _SAMPLES = 64
+_IMPOSSIBLE = math.log(torch.finfo(torch.float32).tiny)  # what a probability of 0 is taken for
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,14 @@ class Answers:
         return self.variance.sqrt()[:, 0]
 
     def losses(self, targets: Tensor) -> Tensor:
-        """Negative log-likelihood of each row, `[B]`, in nats."""
+        """Negative log-likelihood of each row, float64 `[B]`, in nats.
+
+        Of numbers, under the normal distribution with the answer's mean and variance.
+        """
         if self.variance is None:
-            tiny = torch.finfo(self.mean.dtype).tiny
-            said = self.mean.gather(1, targets[:, None])[:, 0]
-            return -said.clamp_min(tiny).log()
-        squares = (targets - self.mean).square() / self.variance
-        each: Tensor = 0.5 * (squares + self.variance.log() + math.log(2 * math.pi))
-        return each[:, 0]
+            return -log_likelihoods(probs=self.mean, labels=targets).clamp_min(_IMPOSSIBLE)
+        mean, std, wanted = (t.double() for t in (self.mean, self.variance.sqrt(), targets))
+        return -log_densities(mean, std, wanted)[:, 0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,12 +56,14 @@ def test_folds_are_those_of_the_seed() -> None:
 def test_losses_and_uncertainties_of_answers() -> None:
     probs = torch.tensor([[0.5, 0.5, 0.0], [0.1, 0.2, 0.7]])
     said = Answers(probs, None)
-    torch.testing.assert_close(said.losses(torch.tensor([0, 2])), -torch.tensor([0.5, 0.7]).log())
+    torch.testing.assert_close(
+        said.losses(torch.tensor([0, 2])), -torch.tensor([0.5, 0.7]).double().log()
+    )
     assert said.losses(torch.tensor([2, 2])).isfinite().all()
     assert said.uncertainty[0].item() == pytest.approx(torch.tensor(2.0).log().item())
     mean, variance, target = torch.randn(5, 1), torch.rand(5, 1) + 0.1, torch.randn(5, 1)
     numbers = Answers(mean, variance)
-    wanted = -Normal(mean, variance.sqrt()).log_prob(target)[:, 0]
+    wanted = -Normal(mean.double(), variance.sqrt().double()).log_prob(target.double())[:, 0]
     torch.testing.assert_close(numbers.losses(target), wanted)
     torch.testing.assert_close(numbers.uncertainty, variance[:, 0].sqrt())
 
@@ -148,3 +150,7 @@ def test_a_technique_that_is_none_is_refused() -> None:
         compare("digits", count=1)
     with pytest.raises(mcdrop.InputError, match="data must be one of"):
         compare("wine")
+    with pytest.raises(mcdrop.InputError, match="epochs must be an integer, at least 1"):
+        compare("digits", epochs=0)
+    with pytest.raises(mcdrop.InputError, match="seed must be an integer"):
+        compare("digits", seed=-1)
