@@ -13,6 +13,7 @@ from mcdrop.errors import InputError
 
 CAPACITY = 1000
 MOST_NAMES = 500
+_BESTS = 64  # that are remembered
 WATCHED = ("validation_loss", "val_loss")  # whose best is kept
 
 
@@ -84,7 +85,8 @@ class History:
 
     Attributes:
         epochs: those kept.
-        best: the smallest `validation_loss` (or `val_loss`); None before one that is a number.
+        best: the smallest `validation_loss` (or `val_loss`, whichever came first); None before one
+            that is a number.
         not_finite: by name, the first epoch in which a value was NaN or infinite.
 
     Example:
@@ -98,11 +100,16 @@ class History:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
         self.epochs: list[Epoch] = []
-        self.best: Best | None = None
         self.not_finite: dict[str, int] = {}
         self._names: dict[str, None] = {}
+        self._bests: list[Best] = []  # each better than the one before: what a rewind goes back to
         self._seen = 0
         self._stride = 1
+
+    @property
+    def best(self) -> Best | None:
+        """The smallest validation loss so far."""
+        return self._bests[-1] if self._bests else None
 
     def add(self, epoch: Epoch) -> None:
         """Record an epoch, or more of the last one.
@@ -117,10 +124,12 @@ class History:
                 f"again from there, call rewind({epoch.epoch}) first, or make another monitor"
             )
         self._name(epoch)
-        self._note(epoch)
         if last is not None and epoch.epoch == last.epoch:
             self.epochs[-1] = last.merged(epoch)
+            self._forget(epoch.epoch)
+            self._note(self.epochs[-1])
             return
+        self._note(epoch)
         if last is not None and last.rates == epoch.rates:  # seldom change: one dict for all
             epoch = epoch.model_copy(update={"rates": last.rates})
         if self.epochs and (self._seen - 1) % self._stride:  # stood there as the last one only
@@ -138,9 +147,9 @@ class History:
             return
         self.epochs = kept
         self._seen = (len(kept) - 1) * self._stride + 1 if kept else 0
-        self.not_finite = {name: at for name, at in self.not_finite.items() if at < epoch}
-        if self.best is not None and self.best.epoch >= epoch:
-            self.best = None
+        had = self.best is not None
+        self._forget(epoch)
+        if had and self.best is None:  # more bests than are remembered: those that were kept
             for each in kept:
                 self._note(each)
 
@@ -178,7 +187,8 @@ class History:
                 f"expected the history that a monitor saved; {where}: {first['msg']}"
             ) from None
         made = cls(document.capacity)
-        made.epochs, made.best = list(document.epochs), document.best
+        made.epochs = list(document.epochs)
+        made._bests = [] if document.best is None else [document.best]
         made.not_finite = dict(document.not_finite)
         made._names = dict.fromkeys(name for each in document.epochs for name in each.values)
         made._seen, made._stride = document.seen, document.stride
@@ -193,11 +203,19 @@ class History:
             )
         self._names = names
 
+    def _forget(self, epoch: int) -> None:
+        """What was noted of that epoch and those after it."""
+        self.not_finite = {name: at for name, at in self.not_finite.items() if at < epoch}
+        self._bests = [best for best in self._bests if best.epoch < epoch]
+
     def _note(self, epoch: Epoch) -> None:
         for name, value in epoch.values.items():
             if not math.isfinite(value):
                 self.not_finite.setdefault(name, epoch.epoch)
         for name in WATCHED:
             value = epoch.values.get(name, math.nan)
-            if math.isfinite(value) and (self.best is None or value < self.best.value):
-                self.best = Best(name=name, value=value, epoch=epoch.epoch)
+            best = self.best
+            better = best is None or (name == best.name and value < best.value)
+            if math.isfinite(value) and better:
+                found = Best(name=name, value=value, epoch=epoch.epoch)
+                self._bests = [*self._bests[1 - _BESTS :], found]

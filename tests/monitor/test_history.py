@@ -130,3 +130,30 @@ def test_names_are_bounded_too():
 def test_what_no_monitor_saved_is_refused(text, words):
     with pytest.raises(InputError, match=words):
         History.of(text)
+
+
+def test_a_rewind_goes_back_to_a_best_that_was_thinned_away():
+    history = History(capacity=4)
+    losses = {5: 1.0, 15: 0.5}
+    for number in range(20):
+        loss = losses.get(number, 10.0 - number / 100)
+        history.add(Epoch(epoch=number, values={"validation_loss": loss}))
+    assert (history.best.epoch, history.best.value) == (15, 0.5)
+    history.rewind(15)
+    assert (history.best.epoch, history.best.value) == (5, 1.0)
+
+
+def test_a_value_that_is_put_right_is_noted_anew():
+    history = History()
+    history.add(Epoch(epoch=0, values={"validation_loss": 0.7}))
+    history.add(Epoch(epoch=1, values={"validation_loss": 0.5, "train_loss": float("nan")}))
+    history.add(Epoch(epoch=1, values={"validation_loss": 0.9, "train_loss": 0.1}))
+    assert (history.best.epoch, history.best.value) == (0, 0.7)
+    assert history.not_finite == {}
+
+
+def test_losses_of_two_names_do_not_compete():
+    history = History()
+    history.add(Epoch(epoch=0, values={"validation_loss": 0.7}))
+    history.add(Epoch(epoch=1, values={"validation_loss": 0.6, "val_loss": 0.1}))
+    assert (history.best.name, history.best.value) == ("validation_loss", 0.6)
