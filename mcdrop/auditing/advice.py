@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from mcdrop.program.drawn import DRAWN
 from mcdrop.program.graph import Graph, Node, Ref
 from mcdrop.program.places import Place
 from mcdrop.program.randomness import SDPA
@@ -25,9 +26,16 @@ _KINDS = ("dropout", "feature_dropout", "rnn", "bernoulli", "gaussian")
 # Whole branches (0.1 to 0.5, by depth) and heads (0.1 to 0.2) are dropped by dropout of ones.
 _APART = ("DropPath", "StochasticDepth", "HeadDropout")
 _SOFTMAX = ("aten.softmax.int", "aten._softmax.default", "aten._safe_softmax.default")
-_PRODUCTS = ("aten.bmm.default", "aten.matmul.default", "aten.baddbmm.default")
-_RESHAPE = "dropout view _unsafe_view reshape clone _to_copy transpose permute expand"
-_SAME = tuple(f"aten.{name}." for name in _RESHAPE.split())
+_PRODUCTS = (
+    "aten.bmm.default",
+    "aten.matmul.default",
+    "aten.baddbmm.default",
+    "aten.einsum.default",
+)
+_RESHAPE = (
+    "dropout mul div masked_fill view _unsafe_view reshape clone _to_copy transpose permute expand"
+)
+_SAME = (*(f"aten.{name}." for name in _RESHAPE.split()), DRAWN)
 
 
 def advised(graph: Graph, site: Site, place: Place, layer: str) -> tuple[float, float] | None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import mcdrop
+from mcdrop import layers
 from tests import zoo
 from tests.layers.family import FAMILY, net
 
@@ -80,3 +81,30 @@ def test_a_transformer_has_lower_rates() -> None:
 def test_recurrent_layers_are_hidden_ones() -> None:
     report = audited(*zoo.build("lstm"))
     assert [(site.kind, site.advised) for site in report.sites] == [("rnn", (0.3, 0.5))] * 2
+
+
+class _WrittenOut(nn.Module):
+    """Attention by hand, with a layer on its weights, and dropout behind it."""
+
+    def __init__(self, weights: nn.Module, *, einsum: bool = False) -> None:
+        super().__init__()
+        self.embed, self.mix = nn.Linear(4, 8), nn.Linear(8, 24)
+        self.weights, self.einsum = weights, einsum
+        self.drop, self.out = nn.Dropout(0.1), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.mix(self.embed(x)).chunk(3, -1)
+        weights = self.weights(torch.softmax(query @ key.transpose(1, 2), -1))
+        mixed = torch.einsum("bts,bsd->btd", weights, value) if self.einsum else weights @ value
+        return self.out(self.drop(mixed).mean(1))
+
+
+@pytest.mark.parametrize("einsum", [False, True])
+@pytest.mark.parametrize(
+    "weights",
+    [nn.Identity(), nn.Dropout(0.1), layers.StandardDropout(0.1), layers.AttentionDropout(0.1)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_attention_written_by_hand_has_lower_rates(weights: nn.Module, *, einsum: bool) -> None:
+    report = audited(_WrittenOut(weights, einsum=einsum), torch.randn(8, 5, 4))
+    assert not [said for site, said in messages(report) if "customary" in said]
