@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal
 
 from mcdrop.program.drawn import DRAWN
 from mcdrop.program.graph import Graph, Node, Ref
 from mcdrop.program.site import Site
+from mcdrop.program.variational_rnn import MASKS, VARIATIONAL_RNN
 
 Place = Literal["input", "hidden", "output", "weights"]
 
 _EMBEDDINGS = ("embedding", "embedding_bag")
-_RNNS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_RNNS = ("lstm", "gru", "rnn_tanh", "rnn_relu", VARIATIONAL_RNN)
 _MIX = """
 linear addmm mm bmm matmul mv addmv baddbmm addbmm bilinear einsum dot tensordot
 conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d conv_transpose3d
@@ -40,7 +42,8 @@ def places(graph: Graph, sites: Sequence[Site]) -> tuple[Place, ...]:
       Looking words up in a table, normalisation and elementwise arithmetic do not count as layers
       here: dropout on embeddings is dropout of the input (Gal & Ghahramani 2016).
     - `"output"`: nothing learned, normalisation included, follows on any way to an output.
-    - `"hidden"`: every other one, and those between the layers of a recurrent stack.
+    - `"hidden"`: every other one, those between the layers of a recurrent stack and those on its
+      state from step to step among them.
 
     A mask that is made apart (of ones, or of noise compared with a rate) stands where it first
     meets a value that depends on the model's input.
@@ -105,7 +108,7 @@ def _place(graph: Graph, flow: _Flow, site: Site) -> Place:
     if site.kind == "rnn":
         return "hidden"
     meetings = _meetings(graph, flow, site)
-    if any(name in flow.layers for name in meetings):
+    if any(not met for met in meetings.values()):
         return "weights"
     acted_on = {name for operands in meetings.values() for name in operands}
     if acted_on and not acted_on & flow.touched:
@@ -115,7 +118,10 @@ def _place(graph: Graph, flow: _Flow, site: Site) -> Place:
 
 
 def _meetings(graph: Graph, flow: _Flow, site: Site) -> Mapping[str, tuple[str, ...]]:
-    """Nodes in which a site's noise first meets data, each with the data that it meets there."""
+    """Nodes in which a site's noise first meets data, each with the data that it acts on there.
+
+    That is none where noise has become weights, by which a layer mixes data.
+    """
     told = _told(graph, site)
     if told is not None:
         node, mean = told
@@ -129,10 +135,22 @@ def _meetings(graph: Graph, flow: _Flow, site: Site) -> Mapping[str, tuple[str, 
         if not any(name in noise for name in node.refs()):
             continue
         if node.name in flow.data:
-            found[node.name] = _data(node.refs(), flow)
+            found[node.name] = _acted_on(node, noise, flow)
         else:
             noise.add(node.name)
     return found
+
+
+def _acted_on(node: Node, noise: AbstractSet[str], flow: _Flow) -> tuple[str, ...]:
+    if node.op != VARIATIONAL_RNN:
+        return () if node.name in flow.layers else _data(node.refs(), flow)
+    of_input, of_state = (node.args[index] for index in MASKS)
+    if isinstance(of_input, Ref) and of_input.name in noise:
+        x = node.args[1]
+        assert isinstance(x, Ref)
+        return _data((x.name,), flow)
+    # the state that it acts on has no name: the layer's own, of the step before
+    return (node.name,) if isinstance(of_state, Ref) and of_state.name in noise else ()
 
 
 def _data(names: Iterable[str], flow: _Flow) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import mcdrop
 from mcdrop.demo.diabetes import DiabetesNet
+from mcdrop.layers import DropConnect, VariationalGRU, VariationalLSTM
 from mcdrop.program.places import places
 from tests import zoo
 from tests.layers.family import FAMILY, net
@@ -30,6 +31,12 @@ ZOO = {
 # between a function of the input and a linear layer, some of them with a layer of their own inside
 INSIDE = {"VariationalDropout", "SparseVariationalDropout", "AdaptiveDropout", "MetaDropout"}
 WEIGHTS = {"DropConnect", "DropConnect-recurrent"}
+# of each layer or direction the input, which another layer made or not, and the state
+RECURRENT = {
+    "": ["input", "hidden", "hidden", "hidden"],
+    "untied": ["input", "hidden"],
+    "bidirectional": ["input", "hidden", "input", "hidden", "hidden"],
+}
 
 
 def placed(module: nn.Module, x: object) -> list[str]:
@@ -45,8 +52,29 @@ def test_places_in_nets_of_all_kinds(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_places_of_the_family(name: str) -> None:
-    expected = "hidden" if name in INSIDE else "weights" if name in WEIGHTS else "input"
-    assert placed(net(FAMILY[name]), FAMILY[name].example(3)) == [expected]
+    layer, _, kind = name.partition("-")
+    if layer in ("VariationalLSTM", "VariationalGRU"):
+        expected = RECURRENT[kind]
+    else:
+        expected = ["hidden" if name in INSIDE else "weights" if name in WEIGHTS else "input"]
+    assert placed(net(FAMILY[name]), FAMILY[name].example(3)) == expected
+
+
+@pytest.mark.parametrize("layer", [VariationalLSTM, VariationalGRU])
+def test_places_of_a_recurrence_that_ends_a_net(layer: type[nn.Module]) -> None:
+    class Ends(nn.Module):
+        def __init__(self, **rates: float) -> None:
+            super().__init__()
+            self.rnn = layer(4, 4, batch_first=True, **{"p": 0.0, "p_recurrent": 0.0} | rates)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0]
+
+    x = torch.zeros(3, 2, 4)
+    assert placed(Ends(p_recurrent=0.5), x) == ["hidden"]
+    assert placed(Ends(p_output=0.5), x) == ["output"]
+    dropped = DropConnect(Ends(p_recurrent=0.5), 0.5, ["rnn.weight_hh_l0"])
+    assert placed(dropped, x) == ["weights", "hidden"]
 
 
 def test_a_layer_decides_and_not_arithmetic() -> None:
