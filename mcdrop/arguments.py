@@ -41,12 +41,33 @@ def positive(what: str, value: object) -> float:
     Raises:
         InputError: it is not.
     """
-    try:
-        number = float(value)  # type: ignore[arg-type]  # that is the question
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool | str) or not 0.0 < number < math.inf:
+    number = parsed(value)
+    if number is None or not 0.0 < number < math.inf:
         raise InputError(f"{what} must be a number above 0; got {value!r}")
+    return number
+
+
+def fraction(what: str, value: object) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        InputError: it is not.
+    """
+    number = parsed(value)
+    if number is None or not 0.0 <= number <= 1.0:
+        raise InputError(f"{what} must be a number from 0 to 1; got {value!r}")
+    return number
+
+
+def inside(level: object, what: str = "a level") -> float:
+    """The level of a quantile or of an interval, strictly between 0 and 1.
+
+    Raises:
+        InputError: it is not.
+    """
+    number = parsed(level)
+    if number is None or not 0.0 < number < 1.0:
+        raise InputError(f"{what} lies strictly between 0 and 1; got {level!r}")
     return number
 
 
@@ -56,6 +77,14 @@ def number(what: str, value: object) -> float:
     Raises:
         InputError: it is neither.
     """
+    number = parsed(value)
+    if number is None:
+        raise InputError(f"{what} must be a number, or a tensor of one element; got {value!r}")
+    return number
+
+
+def parsed(value: object) -> float | None:
+    """A plain number, NumPy's or that of a tensor of one element; None for all else."""
     try:
         if not isinstance(value, bool | str):
             # a tensor with a gradient would warn
@@ -63,4 +92,4 @@ def number(what: str, value: object) -> float:
             return float(plain)  # type: ignore[arg-type]  # that is the question
     except (TypeError, ValueError, RuntimeError):  # the last is torch's, for several elements
         pass
-    raise InputError(f"{what} must be a number, or a tensor of one element; got {value!r}")
+    return None

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mcdrop.errors import InputError
+from mcdrop.arguments import inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,8 +98,7 @@ class RegressionPrediction(Prediction):
         Raises:
             InputError: `q` is outside (0, 1).
         """
-        if not 0.0 < q < 1.0:
-            raise InputError(f"a quantile level lies strictly between 0 and 1; got {q}")
+        q = inside(q, "a quantile's level")
         z = float(torch.special.ndtri(torch.tensor(q, dtype=torch.float64)))
         return self.mean + z * self.variance.sqrt()
 
@@ -109,8 +108,7 @@ class RegressionPrediction(Prediction):
         Raises:
             InputError: `level` is outside (0, 1).
         """
-        if not 0.0 < level < 1.0:
-            raise InputError(f"an interval's level lies strictly between 0 and 1; got {level}")
+        level = inside(level, "an interval's level")
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 
 

@@ -15,9 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mcdrop.arguments import inside
 from mcdrop.errors import InputError
 from mcdrop.metrics.functional.cases import cases
-from mcdrop.metrics.functional.densities import alike, gaussians, inside
+from mcdrop.metrics.functional.densities import alike, gaussians
 
 SetScore = Literal["thr", "aps", "raps"]
 

@@ -10,8 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from mcdrop.arguments import inside
 from mcdrop.errors import InputError
-from mcdrop.metrics.functional.densities import inside
 
 _KEPT = 2000
 

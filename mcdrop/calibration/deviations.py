@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mcdrop.arguments import inside
 from mcdrop.calibration.scaling import numbers, positive
 from mcdrop.errors import InputError
-from mcdrop.metrics.functional.densities import gaussians, inside
+from mcdrop.metrics.functional.densities import gaussians
 
 _KNOTS = 199
 

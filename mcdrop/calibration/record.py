@@ -9,6 +9,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from mcdrop.arguments import inside
 from mcdrop.calibration.abstention import Abstention
 from mcdrop.calibration.binning import HistogramBinning, IsotonicCalibration
 from mcdrop.calibration.conformal import ConformalQuantiles
@@ -29,7 +30,6 @@ from mcdrop.calibration.scaling import (
 )
 from mcdrop.calibration.selection import Selection
 from mcdrop.errors import InputError
-from mcdrop.metrics.functional.densities import inside
 from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
 from mcdrop.tasks import AnyTask, Classification, Gaussian, Regression
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mcdrop.errors import InputError
+from mcdrop.arguments import fraction
 from mcdrop.layers.rate import checked_rate
 from mcdrop.program.drawn import drawn
 
@@ -45,9 +45,7 @@ class AttentionDropout(nn.Module):
     def __init__(self, p: float = 0.1, strength: float = 0.5, dim: int = -1) -> None:
         super().__init__()
         self.p = checked_rate(p, below_one=True)
-        if not 0.0 <= strength <= 1.0:
-            raise InputError(f"strength must be a number from 0 to 1; got {strength!r}")
-        self.strength = float(strength)
+        self.strength = fraction("strength", strength)
         self.dim = dim
 
     def rates(self, importance: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mcdrop.arguments import fraction
 from mcdrop.errors import InputError
 from mcdrop.layers.rate import checked_rate
 from mcdrop.program.drawn import drawn
@@ -43,9 +44,7 @@ class AttentionDropLayer(nn.Module):
     def __init__(self, p: float = 0.75, gamma: float = 0.8) -> None:
         super().__init__()
         self.p = checked_rate(p)
-        if not 0.0 <= gamma <= 1.0:
-            raise InputError(f"gamma must be a number from 0 to 1; got {gamma!r}")
-        self.gamma = float(gamma)
+        self.gamma = fraction("gamma", gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         """Hide, or stress."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+from mcdrop.arguments import parsed
 from mcdrop.errors import InputError
 
 
@@ -27,12 +26,9 @@ def checked_rate(
     Raises:
         InputError: it is no number in the range.
     """
-    try:
-        rate = math.nan if isinstance(p, bool | str) else float(p)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        rate = math.nan
-    fits = 0.0 <= rate <= most and not (below_one and rate == 1.0)
-    if not fits or (above_zero and rate == 0.0):
+    rate = parsed(p)
+    fits = rate is not None and 0.0 <= rate <= most and not (below_one and rate == 1.0)
+    if rate is None or not fits or (above_zero and rate == 0.0):
         least = "above 0" if above_zero else "at least 0"
         limit = "below 1" if below_one else f"at most {most:g}"
         raise InputError(f"{name}, the probability to drop, must be {least} and {limit}; got {p!r}")

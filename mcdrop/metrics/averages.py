@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mcdrop.arguments import inside
 from mcdrop.metrics.functional import densities, scores, spread
 from mcdrop.metrics.wide import WideMetric
 
@@ -132,7 +133,7 @@ class PinballLoss(Average):
 
     def __init__(self, level: float, **kwargs: Any) -> None:
         super().__init__(level, **kwargs)
-        self.level = densities.inside(level)
+        self.level = inside(level)
 
     def update(self, quantile: Tensor, target: Tensor) -> None:
         """Take in a batch."""
@@ -151,7 +152,7 @@ class IntervalScore(Average):
 
     def __init__(self, level: float, **kwargs: Any) -> None:
         super().__init__(level, **kwargs)
-        self.level = densities.inside(level)
+        self.level = inside(level)
 
     def update(self, lower: Tensor, upper: Tensor, target: Tensor) -> None:
         """Take in a batch."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mcdrop.arguments import inside
 from mcdrop.errors import InputError
 from mcdrop.metrics.functional import interval_coverage, reliability_curve
 from mcdrop.prediction import ClassificationPrediction, Prediction, RegressionPrediction
@@ -137,21 +138,10 @@ def coverage_gap(
         >>> coverage_gap(zero, zero + 1, torch.tensor([0.5, 0.5, 0.5, 2.0]), level=0.5).gap
         0.25
     """
-    checked_level(level)
+    level = inside(level)
     coverage = float(interval_coverage(lower, upper, targets))
     lost = any(bool(each.isnan().any()) for each in (lower, upper, targets))
     return CoverageGap(level, math.nan if lost else coverage)
-
-
-def checked_level(level: float) -> float:
-    """A share of targets, strictly between 0 and 1.
-
-    Raises:
-        InputError: it is not.
-    """
-    if not isinstance(level, int | float) or not 0.0 < level < 1.0:
-        raise InputError(f"an interval's level lies strictly between 0 and 1; got {level!r}")
-    return float(level)
 
 
 def prediction_gap(
@@ -171,7 +161,7 @@ def prediction_gap(
     if isinstance(prediction, ClassificationPrediction):
         return confidence_gap(probs=prediction.mean, labels=targets, bins=bins)
     if isinstance(prediction, RegressionPrediction):
-        lower, upper = prediction.interval(checked_level(level))
+        lower, upper = prediction.interval(level)
         return coverage_gap(lower, upper, targets, level=level)
     raise InputError(
         f"prediction must be what MCDropout.predict gives; got {type(prediction).__name__}. Pass "

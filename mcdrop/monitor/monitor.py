@@ -10,9 +10,9 @@ from typing import Any, Self
 from rich.console import Console
 from torch import Tensor, nn
 
-from mcdrop.arguments import integer, number, one_of
+from mcdrop.arguments import inside, integer, number, one_of
 from mcdrop.errors import InputError, McdropError
-from mcdrop.monitor.gaps import checked_level, confidence_gap, coverage_gap, prediction_gap
+from mcdrop.monitor.gaps import confidence_gap, coverage_gap, prediction_gap
 from mcdrop.monitor.history import CAPACITY, Epoch, History
 from mcdrop.monitor.hooks import TrainingHooks
 from mcdrop.monitor.learned import rates_now
@@ -65,7 +65,7 @@ class Monitor(TrainingHooks):
             raise InputError(f"model must be a module; got {type(model).__name__}")
         one_of("display", display, ("auto", "table", "lines", "none"))
         self.model = model
-        self.level = checked_level(level)
+        self.level = inside(level)
         self.bins = integer("bins", bins, 1)
         self.history = History(integer("capacity", capacity, 2))
         self._screen = Screen(display, console)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from mcdrop.arguments import inside
 from mcdrop.errors import InputError
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -228,14 +229,3 @@ def alike(**tensors: Tensor) -> list[Tensor]:
     if any(tensor.numel() == 0 for tensor in tensors.values()):
         raise InputError(f"expected at least one value; got {shapes}")
     return [tensor.detach().double() for tensor in tensors.values()]
-
-
-def inside(level: float) -> float:
-    """A level strictly between 0 and 1.
-
-    Raises:
-        InputError: it is not.
-    """
-    if not 0.0 < level < 1.0:
-        raise InputError(f"a level lies strictly between 0 and 1; got {level}")
-    return level
