@@ -6,22 +6,26 @@ import math
 import operator
 from collections.abc import Sequence
 
+from torch import nn
+
 from mcdrop.errors import InputError
 
 
-def integer(what: str, value: object, least: int, most: int | None = None) -> int:
+def integer(what: str, value: object, least: int | None = None, most: int | None = None) -> int:
     """A whole number, NumPy's too, that is at least `least` and at most `most`.
 
     Raises:
         InputError: it is not.
     """
     try:
-        number = operator.index(value)  # type: ignore[arg-type]  # that is the question
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        number = least - 1
-    if isinstance(value, bool) or number < least or (most is not None and number > most):
-        limits = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise InputError(f"{what} must be an integer, {limits}; got {value!r}")
+        number = None
+    low = number is not None and least is not None and number < least
+    if number is None or low or (most is not None and number > most):
+        limits = "" if least is None else f", at least {least}"
+        limits = limits if most is None else f", from {least} to {most}"
+        raise InputError(f"{what} must be an integer{limits}; got {value!r}")
     return number
 
 
@@ -81,6 +85,40 @@ def number(what: str, value: object) -> float:
     if number is None:
         raise InputError(f"{what} must be a number, or a tensor of one element; got {value!r}")
     return number
+
+
+def finite(what: str, value: object) -> float:
+    """A number that is neither NaN nor infinite.
+
+    Raises:
+        InputError: it is not.
+    """
+    number = parsed(value)
+    if number is None or not math.isfinite(number):
+        raise InputError(f"{what} must be a finite number; got {value!r}")
+    return number
+
+
+def flag(what: str, value: object) -> bool:
+    """True or False, and nothing that merely counts as one of them.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{what} must be True or False; got {value!r}")
+    return value
+
+
+def module(what: str, value: object) -> nn.Module:
+    """A module of torch.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(value, nn.Module):
+        raise InputError(f"{what} must be a torch.nn.Module; got {value!r}")
+    return value
 
 
 def parsed(value: object) -> float | None:

@@ -86,11 +86,27 @@ def _described(traced: Trace, example: Example, patterns: str | Sequence[str] | 
         raise CaptureError(f"{error}, or {EAGER}") from None
     provisional = _program(graph, describe(found), example, weights, device)
     placed = place(provisional, found, example)
+    if example.ranges:
+        _check_ends(provisional, example)
     sites = [
         replace(site, shape=where.shape, layout=where.layout)
         for site, where in zip(provisional.sites, placed, strict=True)
     ]
     return _program(graph, select(sites, patterns), example, weights, device)
+
+
+def _check_ends(program: Program, example: Example) -> None:
+    """Raise unless the program runs at the ends of the declared ranges, too."""
+    for sizes in example.ends():
+        try:
+            program.measure(program.stochastic, program.meta_inputs(example.rows, sizes))
+        except Exception as error:  # whatever an operation says of shapes that do not fit
+            told = {name: [example.rows, *shape] for name, shape in sizes.items()}
+            raise CaptureError(
+                f"dynamic_axes allows inputs of the shapes {told}, and the trace cannot run on "
+                f"them: {type(error).__name__}: {str(error)[:200]}. What a model decides by a size "
+                f"(`if`, `min`) stays as it was for the example's. Narrow the ranges, or {EAGER}"
+            ) from error
 
 
 def _program(

@@ -67,6 +67,17 @@ class Example:
             sizes[name] = shape
         return sizes
 
+    def ends(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """Shapes without the batch axis, free axes as short and as long as they may be."""
+        ends = []
+        for end in (0, 1):
+            sizes = self.sizes()
+            for name, axes in self.ranges.items():
+                for axis, limits in axes.items():
+                    sizes[name][axis - 1] = limits[end]
+            ends.append(sizes)
+        return ends[0], ends[1]
+
     def with_rows(self, rows: int) -> dict[str, Tensor]:
         """The example's tensors cut or repeated to a number of rows."""
         return {name: _repeated(tensor, rows) for name, tensor in self.tensors.items()}

@@ -2,7 +2,8 @@
 
 The axis is found by running the program on the meta device with two numbers of rows. Where that
 axis holds more than the batch (heads folded in, time flattened in), the order is found by changing
-one row of the example and looking at which elements of the site's operand change.
+one row of the example and looking at which elements of the site's operand change; of noise that is
+made apart (a mask of ones, numbers compared with a rate), of what it first meets.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from mcdrop.capture.example import Example
 from mcdrop.errors import CaptureError
 from mcdrop.program.graph import Graph, Ref
+from mcdrop.program.places import met
 from mcdrop.program.program import Program
 from mcdrop.program.randomness import Found
 from mcdrop.program.site import BatchLayout, Site
@@ -52,6 +54,7 @@ def place(program: Program, found: Sequence[Found], example: Example) -> list[Pl
     orders = _orders(
         program,
         [found[i] for i in folded],
+        [program.sites[i] for i in folded],
         [few[program.sites[i].mask] for i in folded],
         [placed[i] for i in folded],
         example,
@@ -98,6 +101,7 @@ def _noise_shapes(
 def _orders(
     program: Program,
     found: Sequence[Found],
+    sites: Sequence[Site],
     shapes: Sequence[tuple[int, ...]],
     placed: Sequence[Placed],
     example: Example,
@@ -106,16 +110,40 @@ def _orders(
     if not found:
         return []
     names = [_operand(f) for f in found]
+    partners = [met(program.graph, site) for site in sites]
     base = example.with_rows(_FEW)
     changed = {name: changed_row(tensor) for name, tensor in base.items()}
-    before, after = (_operands(program, names, values) for values in (base, changed))
+    wanted = [*names, *(name for those in partners for name in those)]
+    before, after, many = (
+        _operands(program, wanted, values) for values in (base, changed, example.with_rows(_MANY))
+    )
     orders = []
-    for one, name, shape, where in zip(found, names, shapes, placed, strict=True):
+    for one, name, others, shape, where in zip(found, names, partners, shapes, placed, strict=True):
+        assert where.layout is not None
+        length = shape[where.layout.dim]
         moved = before[name] != after[name]
         if one.kind == "rnn" and one.node.args[8]:  # batch first; the noise is time first
             moved = moved.transpose(0, 1)
-        orders.append(_order(moved, shape, where))
+        lines = [_line(moved, where.layout.dim, length)]
+        for other in others:
+            axis = _rows_axis(before[other].shape, many[other].shape)
+            lines.append(_line(before[other] != after[other], axis, length))
+        orders.append(_order(lines, length // _FEW))
     return orders
+
+
+def _rows_axis(few: tuple[int, ...], many: tuple[int, ...]) -> int:
+    """The axis of a value that holds the rows: the only one that grows with them; -1 for none."""
+    growing = [axis for axis, (a, b) in enumerate(zip(few, many, strict=True)) if a != b]
+    return growing[0] if len(growing) == 1 else -1
+
+
+def _line(moved: Tensor, axis: int, length: int) -> Tensor | None:
+    """Where along an axis, of this length, anything changed; None where it cannot be told."""
+    if not 0 <= axis < moved.ndim or moved.shape[axis] != length or not moved.any():
+        return None
+    others = [other for other in range(moved.ndim) if other != axis]
+    return moved.any(dim=others) if others else moved
 
 
 def _operand(found: Found) -> str:
@@ -168,20 +196,16 @@ def changed_row(tensor: Tensor) -> Tensor:
     return changed
 
 
-def _order(moved: Tensor, shape: tuple[int, ...], placed: Placed) -> int | None:
-    layout = placed.layout
-    assert layout is not None
-    around = shape[layout.dim] // _FEW
-    comparable = moved.ndim > layout.dim and moved.shape[layout.dim] == shape[layout.dim]
-    if around == 1 or not comparable:
-        return 1  # noise without an operand to look at: rows slowest, as usual
-    if not moved.any():
+def _order(lines: Sequence[Tensor | None], around: int) -> int | None:
+    """The factor slower than the batch, by the first of the values that tell."""
+    if around == 1:
+        return 1
+    line = next((line for line in lines if line is not None), None)
+    if line is None:
         raise CaptureError(
             "changing one row of the example changed nothing at a site, so the order of its rows "
             "cannot be seen: pass example inputs as the model really gets them (not all zeros)"
         )
-    others = [axis for axis in range(moved.ndim) if axis != layout.dim]
-    line = moved.any(dim=others) if others else moved
     fits = [
         outer
         for outer in range(1, around + 1)

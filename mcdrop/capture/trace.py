@@ -115,7 +115,9 @@ def trace(model: nn.Module, example: Example) -> Trace:
         wrapped = NamedOutputs(monte_carlo_copy(model), keywords, calls.append)
         try:
             exported = _export(wrapped, example)
-            _shield(exported.graph_module)
+            for part in exported.graph_module.modules():  # of autocast the body is one of its own
+                if isinstance(part, fx.GraphModule):
+                    _shield(part)
             table = torch.export.default_decompositions()
             exported = exported.run_decompositions({op: table[op] for op in _CELLS})
         except CaptureError:

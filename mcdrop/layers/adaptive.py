@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mcdrop.arguments import finite, module
+from mcdrop.layers.noise import uniform_like, wide
 from mcdrop.program.drawn import drawn
 
 
@@ -26,6 +28,9 @@ class AdaptiveDropout(nn.Module):
         alpha: how much the rate follows the pre-activation; 0 for a rate of its own.
         beta: the bias of the probability.
 
+    Raises:
+        InputError: `layer` or `activation` is no module, or a number is not finite.
+
     Source: Ba & Frey 2013, "Adaptive dropout for training deep neural networks", equations 1 and 2
     and section 3.1.
 
@@ -43,24 +48,24 @@ class AdaptiveDropout(nn.Module):
         beta: float = 0.0,
     ) -> None:
         super().__init__()
-        self.layer = layer
-        self.activation = nn.Identity() if activation is None else activation
-        self.alpha = alpha
-        self.beta = beta
+        self.layer = module("layer", layer)
+        self.activation = module("activation", nn.Identity() if activation is None else activation)
+        self.alpha = finite("alpha", alpha)
+        self.beta = finite("beta", beta)
 
     def keep_probability(self, z: Tensor) -> Tensor:
-        """Of each unit, by its pre-activation."""
-        return torch.sigmoid(self.alpha * z + self.beta)
+        """Of each unit, by its pre-activation; float32 at least."""
+        return torch.sigmoid(self.alpha * z.to(wide(z.dtype)) + self.beta)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the layer, and drop."""
         z: Tensor = self.layer(x)
         keep = self.keep_probability(z)
         value: Tensor = self.activation(z)
-        mean = value * keep
+        mean = value * keep.to(value.dtype)
         if not self.training:
             return mean
-        noise = torch.rand_like(keep)
+        noise = uniform_like(keep)
         return drawn(value * (noise < keep).to(value.dtype), mean, noise, "adaptive")
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mcdrop.arguments import fraction
 from mcdrop.errors import InputError
+from mcdrop.layers.noise import uniform_like
 from mcdrop.layers.rate import checked_rate
 from mcdrop.program.drawn import drawn
 
@@ -55,7 +56,7 @@ class AttentionDropLayer(nn.Module):
         attention = x.mean(1, keepdim=True)
         largest = attention.amax((2, 3), keepdim=True)
         shown = (attention < self.gamma * largest).to(x.dtype)
-        noise = torch.rand_like(attention[:, :, :1, :1])
+        noise = uniform_like(attention[:, :, :1, :1])
         chosen = torch.where(noise < self.p, shown, torch.sigmoid(attention))
         return drawn(x * chosen, x, noise, "attention_drop", self.p)
 

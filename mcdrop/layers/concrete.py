@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mcdrop.arguments import integer, one_of, positive
 from mcdrop.errors import InputError
+from mcdrop.layers.noise import uniform_like
 from mcdrop.layers.rate import checked_rate
 from mcdrop.program.drawn import drawn
 
@@ -42,7 +43,7 @@ class ConcreteDropout(nn.Module):
         temperature: t; the smaller, the closer masks are to 0 and 1.
 
     Raises:
-        InputError: an argument is out of its range, or the layer has no weight.
+        InputError: an argument is out of its range, or the layer has no weight `[out, in]`.
 
     Source: Gal, Hron & Kendall 2017, "Concrete dropout", equations 3 to 5; the factors of the
     regulariser are those of the authors' code.
@@ -65,8 +66,7 @@ class ConcreteDropout(nn.Module):
         temperature: float = 0.1,
     ) -> None:
         super().__init__()
-        if not isinstance(getattr(layer, "weight", None), nn.Parameter):
-            raise InputError(f"layer must have a weight; {type(layer).__name__} has none")
+        self.inputs = self._counted(layer)
         rate = checked_rate(p, below_one=True, above_zero=True)  # a logit is finite
         one_of("loss", loss, tuple(_FACTORS))
         self.layer = layer
@@ -84,7 +84,8 @@ class ConcreteDropout(nn.Module):
 
     def train(self, mode: bool = True) -> ConcreteDropout:
         """As of any module; the rate is noted, for whom captures the layer next."""
-        self._noted = self.p
+        if not self.logit.is_meta:
+            self._noted = self.p
         return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,10 +96,11 @@ class ConcreteDropout(nn.Module):
         noise = self._noise(x)
         margin = torch.finfo(noise.dtype).eps
         u = noise.clamp(margin, 1.0 - margin)
-        odds = self.logit.to(x.dtype) + torch.log(u) - torch.log1p(-u)
+        logit = self.logit.to(noise.dtype)
+        odds = logit + torch.log(u) - torch.log1p(-u)
         dropped = torch.sigmoid(odds / self.temperature)
-        kept = x * (1.0 - dropped) / torch.sigmoid(-self.logit).to(x.dtype)
-        made: Tensor = self.layer(drawn(kept, x, noise, "concrete", self._noted))
+        kept = x * (1.0 - dropped) / torch.sigmoid(-logit)
+        made: Tensor = self.layer(drawn(kept.to(x.dtype), x, noise, "concrete", self._noted))
         return made
 
     def regularization(self) -> Tensor:
@@ -109,13 +111,21 @@ class ConcreteDropout(nn.Module):
         log_kept = nn.functional.logsigmoid(-self.logit)
         entropy = -(log_p.exp() * log_p + log_kept.exp() * log_kept)
         weights = self.length_scale**2 * weight.square().sum() / log_kept.exp()
-        return (weights - _FACTORS[self.loss] * self._inputs(weight) * entropy) / self.rows
+        return (weights - _FACTORS[self.loss] * self.inputs * entropy) / self.rows
 
     def _noise(self, x: Tensor) -> Tensor:
-        return torch.rand_like(x)
+        return uniform_like(x)
 
-    def _inputs(self, weight: Tensor) -> int:
+    def _counted(self, layer: nn.Module) -> int:
         """K: how many masks a row has."""
+        weight = getattr(layer, "weight", None)
+        if not isinstance(weight, nn.Parameter):
+            raise InputError(f"layer must have a weight; {type(layer).__name__} has none")
+        if weight.ndim != 2 or isinstance(layer, nn.Embedding):
+            raise InputError(
+                f"layer must be linear, with a weight [out, in]; got {type(layer).__name__} with "
+                f"{list(weight.shape)}. In front of a convolution put ConcreteSpatialDropout"
+            )
         return weight.shape[1]
 
     def extra_repr(self) -> str:

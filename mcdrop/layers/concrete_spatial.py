@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from mcdrop.errors import InputError
 from mcdrop.layers.concrete import ConcreteDropout, Loss
+from mcdrop.layers.noise import uniform_like
 
 
 class ConcreteSpatialDropout(ConcreteDropout):
@@ -24,11 +25,12 @@ class ConcreteSpatialDropout(ConcreteDropout):
         temperature: of the masks; the authors take 2/3 for convolutions.
 
     Raises:
-        InputError: an argument is out of its range, or the layer has no weight.
+        InputError: an argument is out of its range, `layer` no convolution, or x no batch.
 
     Source: Gal, Hron & Kendall 2017, "Concrete dropout", and the authors' code for convolutions.
 
     Example:
+        >>> import torch
         >>> layer = ConcreteSpatialDropout(nn.Conv2d(3, 8, 3), rows=1_000)
         >>> layer(torch.randn(2, 3, 8, 8)).shape
         torch.Size([2, 8, 6, 6])
@@ -49,4 +51,20 @@ class ConcreteSpatialDropout(ConcreteDropout):
         )
 
     def _noise(self, x: Tensor) -> Tensor:
-        return torch.rand_like(x[(slice(None), slice(None), *[slice(1)] * (x.ndim - 2))])
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        if x.ndim != weight.ndim:
+            raise InputError(
+                f"ConcreteSpatialDropout takes [B, C] and {weight.ndim - 2} axes behind them; got "
+                f"{x.ndim} axes"
+            )
+        return uniform_like(x[(slice(None), slice(None), *[slice(1)] * (x.ndim - 2))])
+
+    def _counted(self, layer: nn.Module) -> int:
+        weight, channels = getattr(layer, "weight", None), getattr(layer, "in_channels", None)
+        if not isinstance(weight, nn.Parameter) or weight.ndim < 3:
+            raise InputError(
+                f"layer must be a convolution, with a weight; got {type(layer).__name__}"
+            )
+        # the weight of a grouped or a transposed convolution has another number there
+        return channels if isinstance(channels, int) else weight.shape[1]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcdrop.arguments import integer
 from mcdrop.errors import InputError
+from mcdrop.layers.noise import uniform_like
 from mcdrop.layers.rate import checked_rate
 from mcdrop.program.drawn import drawn
 
@@ -53,16 +55,18 @@ class DropBlock(nn.Module):
         if not self.training or self.p == 0.0:
             return x
         height, width = x.shape[2:]
+        if not height or not width:
+            return x
         s = min(self.block_size, height, width)
         tall, wide = height - s + 1, width - s + 1
-        noise = torch.rand_like(x[:, :, :tall, :wide])  # by the upper left corner
+        noise = uniform_like(x[:, :, :tall, :wide])  # by the upper left corner
         gamma = self.p / s**2 * (height * width) / (tall * wide)
         begins = (noise < gamma).to(x.dtype)
         dropped = F.max_pool2d(F.pad(begins, [s - 1] * 4), s, stride=1)
         kept = 1.0 - dropped
         share = kept.mean((1, 2, 3), keepdim=True)
         # of a row of which nothing is left, nothing is made
-        scaled = x * kept / share.clamp_min(1.0 / kept[0].numel())
+        scaled = x * kept / share.clamp_min(1.0 / math.prod(kept.shape[1:]))
         return drawn(scaled, x, noise, "drop_block", self.p)
 
     def extra_repr(self) -> str:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from mcdrop.arguments import module
 from mcdrop.errors import InputError
 from mcdrop.layers.rate import checked_rate
 
@@ -50,9 +51,9 @@ class DropConnect(nn.Module):
         self, layer: nn.Module, p: float = 0.5, weights: Sequence[str] = ("weight",)
     ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer = module("layer", layer)
         self.p = checked_rate(p)
-        self.weights = (weights,) if isinstance(weights, str) else tuple(weights)
+        self.weights = (weights,) if isinstance(weights, str) else tuple(weights or ())
         known = [name for name, _ in layer.named_parameters()]
         missing = [name for name in self.weights if name not in known]
         if missing or not self.weights:
@@ -66,6 +67,12 @@ class DropConnect(nn.Module):
         if not self.training or self.p == 0.0:
             return self.layer(*args, **kwargs)
         held = dict(self.layer.named_parameters())
+        if gone := [name for name in self.weights if name not in held]:
+            raise InputError(
+                f"{type(self.layer).__name__} has no parameter {', '.join(gone)} any more; what a "
+                "parametrization (weight norm, for instance) computes cannot be dropped: name what "
+                f"it is computed from, of {', '.join(held)}"
+            )
         dropped = {name: F.dropout(held[name], self.p) for name in self.weights}
         return functional_call(self.layer, dropped, args, kwargs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop.errors import InputError
 from mcdrop.layers.rate import checked_rate
 
 
@@ -21,7 +22,7 @@ class DropPath(nn.Module):
         p: probability to drop the branch.
 
     Raises:
-        InputError: `p` is no probability.
+        InputError: `p` is no probability, or the input is no batch.
 
     Source: Huang et al. 2016, "Deep networks with stochastic depth"; scaled while training, as in
     Larsson et al. 2017, "FractalNet".
@@ -39,6 +40,8 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop the branch of some rows."""
+        if x.ndim == 0:
+            raise InputError("DropPath takes a batch, [B, ...]; got a tensor without axes")
         if not self.training or self.p == 0.0:
             return x
         return x * F.dropout(x.new_ones((x.shape[0], *[1] * (x.ndim - 1))), self.p)

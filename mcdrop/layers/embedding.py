@@ -25,7 +25,8 @@ class EmbeddingDropout(nn.Module):
         p: probability to drop a word type.
 
     Raises:
-        InputError: `p` is no probability, or the words have not one or two axes.
+        InputError: `p` is no probability, `embedding` is no embedding, or the words have neither
+            one nor two axes.
 
     Source: Gal & Ghahramani 2016, "A theoretically grounded application of dropout in recurrent
     neural networks", section 4.2.
@@ -40,6 +41,8 @@ class EmbeddingDropout(nn.Module):
 
     def __init__(self, embedding: nn.Embedding, p: float = 0.1) -> None:
         super().__init__()
+        if not isinstance(embedding, nn.Embedding):
+            raise InputError(f"embedding must be a torch.nn.Embedding; got {embedding!r}")
         self.embedding = embedding
         self.p = checked_rate(p)
 
@@ -52,7 +55,7 @@ class EmbeddingDropout(nn.Module):
             return vectors
         types = vectors.new_ones((words.shape[0], self.embedding.num_embeddings))
         mask = F.dropout(types, self.p)
-        kept = mask.gather(1, words.reshape(words.shape[0], -1)).reshape(words.shape)
+        kept = mask.gather(1, words if words.ndim == 2 else words[:, None]).reshape(words.shape)
         return vectors * kept[..., None]
 
     def extra_repr(self) -> str:

@@ -28,6 +28,9 @@ class GroupDropout(nn.Module):
     Raises:
         InputError: `p` is no probability, or the units do not divide into the groups.
 
+    Source: dropout (Srivastava et al. 2014, section 10) of groups in place of units; with as many
+    groups as units it is that.
+
     Example:
         >>> import torch
         >>> y = GroupDropout(3, p=0.5)(torch.ones(4, 6))
@@ -39,7 +42,7 @@ class GroupDropout(nn.Module):
         super().__init__()
         self.groups = integer("groups", groups, 1)
         self.p = checked_rate(p)
-        self.dim = dim
+        self.dim = integer("dim", dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop groups."""

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop.arguments import module
+from mcdrop.errors import InputError
 from mcdrop.program.drawn import drawn
 
 
@@ -25,7 +27,11 @@ class MetaDropout(nn.Module):
     Args:
         layer: f.
         noise: g, whose output has the shape of the layer's; by default a layer like it that
-            begins with zeros, so that the noise is the same for every input.
+            begins with zeros, so that the noise is the same for every input. A layer of several
+            modules needs one of its own.
+
+    Raises:
+        InputError: an argument is no module, a noise is missing, or has another shape.
 
     Source: Lee et al. 2020, "Meta Dropout: learning to perturb latent features for
     generalization", equations 5 and 6.
@@ -38,12 +44,17 @@ class MetaDropout(nn.Module):
 
     def __init__(self, layer: nn.Module, noise: nn.Module | None = None) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer = module("layer", layer)
         if noise is None:
+            if any(True for _ in layer.children()):
+                raise InputError(
+                    f"noise must be given for {type(layer).__name__}, which holds other modules: "
+                    "of layers behind one another that all begin with zeros only the last can learn"
+                )
             noise = copy.deepcopy(layer)
             for parameter in noise.parameters():
                 nn.init.zeros_(parameter)
-        self.noise = noise
+        self.noise = module("noise", noise)
 
     def noise_parameters(self) -> dict[str, nn.Parameter]:
         """φ, by names that begin with `noise.`."""
@@ -53,6 +64,11 @@ class MetaDropout(nn.Module):
         """Run the layer, and multiply."""
         value: Tensor = self.layer(x)
         centre: Tensor = self.noise(x)
+        if centre.shape != value.shape:
+            raise InputError(
+                f"noise must give the shape of the layer's output, {list(value.shape)}; got "
+                f"{list(centre.shape)}"
+            )
         mean = value * F.softplus(centre)
         if not self.training:
             return mean

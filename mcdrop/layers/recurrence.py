@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from mcdrop.arguments import integer
+from mcdrop.arguments import flag, integer
 from mcdrop.errors import InputError
 from mcdrop.layers.rate import checked_rate
 from mcdrop.program.recurrence import GATES, STATES
@@ -43,25 +43,31 @@ class Recurrence(nn.RNNBase):
         super().__init__(
             mode,
             **{name: integer(name, size, 1) for name, size in sizes.items()},
-            bias=bias,
-            batch_first=batch_first,
-            bidirectional=bidirectional,
+            bias=flag("bias", bias),
+            batch_first=flag("batch_first", batch_first),
+            bidirectional=flag("bidirectional", bidirectional),
             **factory,
         )
         self.p = checked_rate(rates[0])
         self.p_recurrent = checked_rate(rates[1], name="p_recurrent")
         self.p_output = checked_rate(rates[2], name="p_output")
-        self.tied = tied
+        self.tied = flag("tied", tied)
 
     @property
     def _cell(self) -> str:
         return self.mode.lower()
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # as torch's own layers are
     def _answer(
         self, x: Any, states: States | None, lengths: Tensor | Sequence[int] | None
     ) -> tuple[Any, States]:
         """Output and final states, of a padded or a packed input."""
         if isinstance(x, PackedSequence):
+            if torch.compiler.is_exporting():
+                raise InputError(
+                    "a packed sequence cannot be captured: how long it is depends on its values. "
+                    "Pass the padded tensor, and lengths=…"
+                )
             if lengths is not None:
                 raise InputError("a PackedSequence has its own lengths; pass lengths=None")
             return self._packed(x, states)
@@ -86,7 +92,8 @@ class Recurrence(nn.RNNBase):
     def _padded(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, States]:
         """`[T, B, D]` to `[T, B, F]`."""
         dropped = self.training and (self.p > 0 or self.p_recurrent > 0)
-        if dropped or (lengths is not None and torch.compiler.is_exporting()):
+        # of a trace each layer is one node, with or without masks: torch's would fix the time axis
+        if dropped or torch.compiler.is_exporting():
             out, states = self._masked(x, states, lengths)
         elif lengths is None:
             out, states = self._plain(x, states)
@@ -103,7 +110,8 @@ class Recurrence(nn.RNNBase):
         exporting = torch.compiler.is_exporting()
         run = torch.ops.mcdrop.variational_rnn if exporting else variational_rnn
         gates = 1 if self.tied else GATES[self._cell]
-        first, finals = x, list[list[Tensor]]()
+        first = x
+        finals: list[list[Tensor]] = []
         for layer in range(self.num_layers):
             outs = []
             for reverse in (False, True) if self.bidirectional else (False,):
@@ -148,11 +156,18 @@ class Recurrence(nn.RNNBase):
     def _torch(self, x: Tensor, sizes: Tensor | None, states: States) -> tuple[Tensor, States]:
         function: Any = torch.lstm if self._cell == "lstm" else torch.gru
         first = states if self._cell == "lstm" else states[0]
+        # not self._flat_weights, which misses what functional_call and parametrizations put there
+        weights = [
+            weight
+            for layer in range(self.num_layers)
+            for reverse in ((False, True) if self.bidirectional else (False,))
+            for weight in self._weights(layer, reverse)
+        ]
         tail = (self.bias, self.num_layers, 0.0, self.training, self.bidirectional)
         if sizes is None:
-            out, *finals = function(x, first, self._flat_weights, *tail, False)
+            out, *finals = function(x, first, weights, *tail, False)
         else:
-            out, *finals = function(x, sizes, first, self._flat_weights, *tail)
+            out, *finals = function(x, sizes, first, weights, *tail)
         return out, tuple(finals)
 
     def _states(self, x: Tensor, rows: int, states: States | None) -> States:
@@ -161,14 +176,24 @@ class Recurrence(nn.RNNBase):
         if states is None:
             return tuple(x.new_zeros(shape) for _ in range(STATES[self._cell]))
         for state in states:
-            if state.shape != shape:
+            fits = isinstance(state, Tensor) and state.shape == shape
+            mixed = fits and state.dtype != x.dtype
+            if not fits or (mixed and not torch.is_autocast_enabled(x.device.type)):
+                came = type(state).__name__
+                if isinstance(state, Tensor):
+                    came = f"{list(state.shape)}, {state.dtype}"
                 raise InputError(
-                    f"{type(self).__name__} takes states [layers·directions, B, H], "
-                    f"{list(shape)} here; got {list(state.shape)}"
+                    f"{type(self).__name__} takes states [layers·directions, B, H] of the type of "
+                    f"x, {list(shape)}, {x.dtype} here; got {came}"
                 )
         return states
 
-    def _check_input(self, x: Tensor) -> None:
+    def _check_input(self, x: Any) -> None:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            came = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(
+                f"{type(self).__name__} takes a floating tensor or a PackedSequence; got {came}"
+            )
         steps = "[B, T, D]" if self.batch_first else "[T, B, D]"
         if x.ndim != 3 or x.shape[int(self.batch_first)] == 0:
             raise InputError(
@@ -186,7 +211,10 @@ class Recurrence(nn.RNNBase):
     def _lengths(self, x: Tensor, lengths: Tensor | Sequence[int] | None) -> Tensor | None:
         if lengths is None:
             return None
-        given = torch.as_tensor(lengths)
+        try:
+            given = torch.as_tensor(lengths)
+        except (TypeError, ValueError, RuntimeError):
+            given = torch.zeros(())  # fits nothing
         whole = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
         fits = whole and given.shape == (x.shape[1],)
         # looking at values would wait for the device; a trace has none

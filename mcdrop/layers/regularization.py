@@ -7,6 +7,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from mcdrop.arguments import module
+from mcdrop.errors import InputError
+
 
 @runtime_checkable
 class Regularized(Protocol):
@@ -25,6 +28,9 @@ def regularization(model: nn.Module) -> Tensor:
     Args:
         model: whose modules are asked; each once, however often it is used.
 
+    Raises:
+        InputError: a layer's term is no scalar tensor.
+
     Returns:
         A scalar, on the device of the layers.
 
@@ -34,5 +40,20 @@ def regularization(model: nn.Module) -> Tensor:
         >>> loss = net(torch.randn(5, 4)).square().mean() + regularization(net)
         >>> loss.backward()
     """
-    terms = [m.regularization() for m in model.modules() if isinstance(m, Regularized)]
+    terms = [
+        _term(name, layer)
+        for name, layer in module("model", model).named_modules()
+        if isinstance(layer, Regularized)
+    ]
     return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def _term(name: str, layer: Regularized) -> Tensor:
+    term: object = layer.regularization()
+    if not isinstance(term, Tensor) or term.ndim:
+        came = f"shape {list(term.shape)}" if isinstance(term, Tensor) else repr(term)
+        raise InputError(
+            f"regularization() of {name or 'the model'} ({type(layer).__name__}) must return a "
+            f"scalar tensor; got {came}"
+        )
+    return term

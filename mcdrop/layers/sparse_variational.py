@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcdrop.arguments import integer
+from mcdrop.arguments import finite, flag, integer
 from mcdrop.layers.variational import TINY
 from mcdrop.program.drawn import drawn
 
@@ -40,6 +40,9 @@ class SparseVariationalDropout(nn.Linear):
         log_sigma2: logarithm of the variances to begin with.
         threshold: of log alpha; 3 is a rate above 0.95.
 
+    Raises:
+        InputError: a size is no positive integer, or another number is not finite.
+
     Source: Molchanov, Ashukha & Vetrov 2017, "Variational dropout sparsifies deep neural
     networks", equations 11 to 14.
 
@@ -59,10 +62,12 @@ class SparseVariationalDropout(nn.Linear):
         log_sigma2: float = -10.0,
         threshold: float = 3.0,
     ) -> None:
-        super().__init__(in_features, out_features, bias)
+        sizes = integer("in_features", in_features, 1), integer("out_features", out_features, 1)
+        super().__init__(*sizes, flag("bias", bias))
         self.rows = integer("rows", rows, 1)
-        self.threshold = threshold
-        self.log_sigma2 = nn.Parameter(torch.full((out_features, in_features), log_sigma2))
+        self.threshold = finite("threshold", threshold)
+        first = finite("log_sigma2", log_sigma2)
+        self.log_sigma2 = nn.Parameter(torch.full((sizes[1], sizes[0]), first))
 
     def log_alpha(self) -> Tensor:
         """Logarithms of the variances over squared means, `[out, in]`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop.arguments import integer
 from mcdrop.errors import InputError
 from mcdrop.layers.rate import checked_rate
 
@@ -38,10 +39,8 @@ class SpatialDropout(nn.Module):
 
     def __init__(self, p: float = 0.5, dims: int = 2, inplace: bool = False) -> None:
         super().__init__()
-        if dims not in (1, 2, 3):
-            raise InputError(f"dims must be 1, 2 or 3; got {dims!r}")
         self.p = checked_rate(p)
-        self.dims = dims
+        self.dims = integer("dims", dims, 1, 3)
         self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class StandardDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Drop, or scale."""
         # dropping scales what it keeps by 1 / (1 - p): its mask is one that every engine knows
-        return F.dropout(x, self.p, self.training) * (1.0 - self.p)
+        return F.dropout(x * (1.0 - self.p), self.p, self.training)
 
     def extra_repr(self) -> str:
         """The rate."""

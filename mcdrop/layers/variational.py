@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcdrop.arguments import integer, one_of
+from mcdrop.arguments import flag, integer, one_of
 from mcdrop.layers.rate import checked_rate
 from mcdrop.program.drawn import drawn
 
@@ -49,7 +50,7 @@ class VariationalDropout(nn.Linear):
         per: what has an alpha of its own: each `"weight"`, each input `"unit"`, or the `"layer"`.
 
     Raises:
-        InputError: `p` is no probability from 0 to 0.5, or `per` is another word.
+        InputError: `p` is no probability up to 0.5, `per` is another word, or a size no integer.
 
     Source: Kingma, Salimans & Welling 2015, "Variational dropout and the local
     reparameterization trick", sections 3.2 and 4, equation 14.
@@ -70,17 +71,18 @@ class VariationalDropout(nn.Linear):
         p: float = 0.2,
         per: Per = "weight",
     ) -> None:
-        super().__init__(in_features, out_features, bias)
+        sizes = integer("in_features", in_features, 1), integer("out_features", out_features, 1)
+        super().__init__(*sizes, flag("bias", bias))
         one_of("per", per, ("weight", "unit", "layer"))
         rate = checked_rate(p, most=0.5, above_zero=True)
-        shape = {"weight": (out_features, in_features), "unit": (1, in_features), "layer": (1, 1)}
+        shape = {"weight": sizes[::-1], "unit": (1, sizes[0]), "layer": (1, 1)}
         self.per = per
         self.rows = integer("rows", rows, 1)
         self.log_alpha = nn.Parameter(torch.full(shape[per], math.log(rate / (1.0 - rate))))
 
     def alpha(self) -> Tensor:
         """Variances over squared means, at most 1: `[out, in]`, `[1, in]` or `[1, 1]`."""
-        return self.log_alpha.clamp(max=0.0).exp()
+        return _at_most_zero(self.log_alpha).exp()
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw the outputs."""
@@ -93,7 +95,7 @@ class VariationalDropout(nn.Linear):
 
     def regularization(self) -> Tensor:
         """The divergence of all weights from the prior, in nats a row, up to a constant."""
-        log_alpha = self.log_alpha.clamp(max=0.0)
+        log_alpha = _at_most_zero(self.log_alpha)
         alpha = log_alpha.exp()
         each = -(0.5 * log_alpha + _C1 * alpha + _C2 * alpha**2 + _C3 * alpha**3)
         return each.sum() * (self.weight.numel() / each.numel() / self.rows)
@@ -101,3 +103,26 @@ class VariationalDropout(nn.Linear):
     def extra_repr(self) -> str:
         """The sizes, and what has a rate of its own."""
         return f"{super().extra_repr()}, rows={self.rows}, per={self.per!r}"
+
+
+class _AtMostZero(torch.autograd.Function):
+    """What is above zero becomes zero; a gradient that leads back below it passes."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clamp(max=0.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], _: Tensor) -> None:
+        """Keep what was above zero."""
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.where((x > 0.0) & (gradient < 0.0), 0.0, gradient)
+
+
+_at_most_zero: Callable[[Tensor], Tensor] = _AtMostZero.apply

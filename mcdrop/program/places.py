@@ -61,6 +61,18 @@ def places(graph: Graph, sites: Sequence[Site]) -> tuple[Place, ...]:
     return tuple(_place(graph, flow, site) for site in sites)
 
 
+def met(graph: Graph, site: Site) -> tuple[str, ...]:
+    """Values that depend on the model's input and that a site's noise first meets."""
+    flow = _flow(graph)
+    found = [
+        # of a recurrence's own state no value lies here; its rows lie as those of the input do
+        name if name != node else _input(graph[node])
+        for node, names in _meetings(graph, flow, site).items()
+        for name in names or _data(graph[node].refs(), flow)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
 @dataclass(frozen=True, slots=True)
 class _Flow:
     """Names of values.
@@ -146,11 +158,15 @@ def _acted_on(node: Node, noise: AbstractSet[str], flow: _Flow) -> tuple[str, ..
         return () if node.name in flow.layers else _data(node.refs(), flow)
     of_input, of_state = (node.args[index] for index in MASKS)
     if isinstance(of_input, Ref) and of_input.name in noise:
-        x = node.args[1]
-        assert isinstance(x, Ref)
-        return _data((x.name,), flow)
+        return _data((_input(node),), flow)
     # the state that it acts on has no name: the layer's own, of the step before
     return (node.name,) if isinstance(of_state, Ref) and of_state.name in noise else ()
+
+
+def _input(recurrence: Node) -> str:
+    x = recurrence.args[1]
+    assert isinstance(x, Ref)
+    return x.name
 
 
 def _data(names: Iterable[str], flow: _Flow) -> tuple[str, ...]:

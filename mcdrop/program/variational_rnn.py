@@ -160,7 +160,7 @@ def _products(
 
 def _repeated(x: Tensor, rows: int) -> Tensor:
     """`[…, B, D]` of rows that all samples share, for each of these."""
-    times = rows // x.shape[-2]
+    times = rows // x.shape[-2] if rows else 1
     return x if times == 1 else x.repeat(*(1,) * (x.ndim - 2), times, 1)
 
 

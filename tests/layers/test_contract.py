@@ -204,7 +204,7 @@ def test_a_shape_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: layers.SpatialDropout(dims=4), "dims must be 1, 2 or 3; got 4"),
+        (lambda: layers.SpatialDropout(dims=4), "dims must be an integer, from 1 to 3; got 4"),
         (lambda: layers.DropBlock(block_size=0), "block_size must be an integer, at least 1"),
         (lambda: layers.DropConnect(nn.Linear(2, 2), weights=["w"]), "parameters, weight, bias"),
         (lambda: layers.AttentionDropout(strength=2), "strength must be a number from 0 to 1"),
