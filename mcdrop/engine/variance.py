@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,12 +17,15 @@ from mcdrop.sampling import MaskBank
 
 # Few samples at a bold rate, and at a mild one for outputs that a bold rate would leave at zero.
 _RATES, _SAMPLES = (0.5, 0.1), 8
+# What compares other noise with a rate of its own cannot be made bolder, only be waited for.
+_PATIENCE = 512
 
 
 def require_variance(program: Program, inputs: Mapping[str, Tensor]) -> None:
     """Raise unless samples on an example differ.
 
-    Rates are taken as one half and one tenth, so that a small one is not mistaken for none.
+    Rates are taken as one half and one tenth, so that a small one is not mistaken for none; where
+    noise that is not Bernoulli made no difference in few samples, more are taken.
 
     Args:
         program: with at least one enabled site.
@@ -31,27 +34,43 @@ def require_variance(program: Program, inputs: Mapping[str, Tensor]) -> None:
     Raises:
         NoStochasticSiteError: all samples are the same.
     """
-    rows = range(len(next(iter(inputs.values()))))
     samples: list[tuple[Tensor, ...]] = []
     for rate in _RATES:
-        sites = tuple(_at_rate(site, rate) for site in program.sites)
-        with torch.no_grad():
-            bold = replace(program, sites=sites)
-            bank = MaskBank(
-                0,
-                bold.active,
-                Footprints(bold, "shared")(inputs).shapes,
-                masks="shared",
-                sampling="iid",
-                device=program.device,
-            )
-            samples.append(LoopEngine(bold).open(inputs, bank, rows).samples(0, _SAMPLES))
-    if all(_same(torch.cat(outputs)) for outputs in zip(*samples, strict=True)):
-        names = ", ".join(repr(site.name) for site in program.active)
-        raise NoStochasticSiteError(
-            f"the model's sites ({names}) make no difference to its output on the example: every "
-            "Monte Carlo sample would be the same. Is what they drop zero, or not used?"
+        samples.append(_samples(program, inputs, rate, 0))
+        if _vary(samples):
+            return
+    if any(site.law.kind != "bernoulli" for site in program.active):
+        for first in range(_SAMPLES, _PATIENCE, _SAMPLES):
+            samples.append(_samples(program, inputs, _RATES[-1], first))
+            if _vary([samples[0], samples.pop()]):
+                return
+    names = ", ".join(repr(site.name) for site in program.active)
+    raise NoStochasticSiteError(
+        f"the model's sites ({names}) make no difference to its output on the example: every "
+        "Monte Carlo sample would be the same. Is what they drop zero, or not used?"
+    )
+
+
+def _samples(
+    program: Program, inputs: Mapping[str, Tensor], rate: float, first: int
+) -> tuple[Tensor, ...]:
+    """Some samples from the one with this number on, at another rate."""
+    rows = range(len(next(iter(inputs.values()))))
+    with torch.no_grad():
+        bold = replace(program, sites=tuple(_at_rate(site, rate) for site in program.sites))
+        bank = MaskBank(
+            0,
+            bold.active,
+            Footprints(bold, "shared")(inputs).shapes,
+            masks="shared",
+            sampling="iid",
+            device=program.device,
         )
+        return LoopEngine(bold).open(inputs, bank, rows).samples(first, first + _SAMPLES)
+
+
+def _vary(samples: Sequence[tuple[Tensor, ...]]) -> bool:
+    return not all(_same(torch.cat(outputs)) for outputs in zip(*samples, strict=True))
 
 
 def _same(samples: Tensor) -> bool:
