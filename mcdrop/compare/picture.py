@@ -13,6 +13,7 @@ from mcdrop.errors import McdropError
 
 _BETTER, _WORSE, _PLAIN, _TOLD = "#2a7f62", "#b5452c", "#8a8f98", "#2f5d9b"
 _LINEAR = 0.1  # nats to either side of 0 that a logarithmic axis leaves as they are
+_TICKS = (-100.0, -10.0, -1.0, -0.1, 0.0, 0.1, 1.0, 10.0, 100.0)
 
 
 def require_matplotlib() -> None:
@@ -77,7 +78,9 @@ def _likelihoods(axes: Any, comparison: Comparison, *, names: bool) -> None:
     far = max((abs(outcome.against_none) for outcome in outcomes), default=0.0)
     if far > 1.0:  # a net that alone says nonsense is far from all
         axes.set_xscale("symlog", linthresh=_LINEAR)
-        axes.set_xticks([-10.0, -1.0, -0.1, 0.0, 0.1], ["-10", "-1", "-0.1", "0", "0.1"])
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in _TICKS if low <= tick <= high]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         label = f"nats a row, logarithmic beyond ±{_LINEAR:g}"
     axes.set_xlabel(label, fontsize=8)
     axes.set_title(f"{comparison.data}: NLL less that\nof the net alone (± 2 s.e.)", fontsize=9)

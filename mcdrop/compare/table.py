@@ -35,7 +35,7 @@ def rich_table(comparison: Comparison, width: int = 120) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title=head(comparison), title_justify="left", box=SIMPLE)
+    table = Table(title=head(comparison), title_justify="left", box=SIMPLE, pad_edge=False)
     shown: Sequence[int] = range(len(heads(comparison)))
     if width < _WIDE_WIDTH:
         shown = _NARROW if width < _MEDIUM_WIDTH else _MEDIUM

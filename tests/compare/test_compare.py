@@ -254,9 +254,17 @@ def test_what_is_clearly_worse_is_marked() -> None:
 
 
 def test_a_table_fits_a_terminal() -> None:
+    found = compare("diabetes", count=2, epochs=1, patterns=["SparseVariationalDropout"])
+    plain, sparse = found.outcomes
+    large = replace(sparse, against_none=1.0, against_none_error=0.1, nll=10.0, nll_off=10.0)
+    for data, outcomes in (("diabetes", found.outcomes), ("digits", (plain, large))):
+        shown = replace(found, data=data, outcomes=tuple(replace(o, error=0.5) for o in outcomes))
+        _fits(shown)
+
+
+def _fits(found: Comparison) -> None:
     from rich.console import Console
 
-    found = compare("diabetes", count=2, epochs=1, patterns=["SparseVariationalDropout"])
     for width in (80, 120, 200):
         console = Console(width=width, color_system=None)
         with console.capture() as text:
