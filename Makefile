@@ -69,8 +69,8 @@ uci: setup ## Run the UCI protocols on the sets in the folder UCI, and write doc
 	$(BIN)/python -m benchmarks.uci --data $(UCI)
 	$(BIN)/python -m benchmarks.uci.document
 
-techniques: setup ## Compare every dropout technique, and write docs/techniques.md (minutes, idle machine)
-	$(BIN)/mcdrop compare --output benchmarks/results/techniques --force --epochs 60
+techniques: setup ## Compare every dropout technique, and write docs/techniques.md (half an hour)
+	$(BIN)/mcdrop compare --output benchmarks/results/techniques --force --folds 3 --seeds 3
 	$(BIN)/python -m docs.techniques benchmarks/results/techniques
 
 docs: setup ## Redraw the picture and check that the documents' links lead somewhere

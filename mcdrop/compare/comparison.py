@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mcdrop.arguments import integer, one_of
-from mcdrop.compare.data import DATA, DataName, Fold, folds, task_of
+from mcdrop.compare.data import DATA, DataName, folds, task_of
+from mcdrop.compare.outcome import Outcome, Trials
 from mcdrop.compare.techniques import TECHNIQUES, Technique
-from mcdrop.compare.trial import Answers, Trial, run
+from mcdrop.compare.trial import Trial, run
 from mcdrop.errors import InputError
-from mcdrop.metrics import functional
 
-_MOST_SEED = 2**32 - 1 - 100  # scikit-learn's, and a fold's own is added
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a technique is worth on some data; every row was held out once.
-
-    Attributes:
-        technique: its name; `"none"` for the net alone.
-        net: the net that it is in.
-        rate: as it was set.
-        error: share of wrong classes, or root mean squared error in units of the target.
-        nll: negative log-likelihood in nats a row; of numbers, that of one normal distribution, in
-            units of the target.
-        against_none: nll less that of the net alone, row by row.
-        against_none_error: standard error of that difference over rows; each fold has one training,
-            whose luck is not in it.
-        calibration: expected calibration error in 15 bins, or root mean square difference of 99
-            quantiles from their levels.
-        auroc: of rows from outside against those held out, by entropy or deviation.
-        train_seconds: of a fold, the median.
-        predict_ms: of the rows held out of a fold, the median.
-    """
-
-    technique: str
-    net: str
-    rate: str
-    error: float
-    nll: float
-    against_none: float
-    against_none_error: float
-    calibration: float
-    auroc: float
-    train_seconds: float
-    predict_ms: float
-
-    @property
-    def worse(self) -> bool:
-        """Whether the likelihood is clearly lower than that of the net alone: by two errors."""
-        return self.against_none > 2.0 * self.against_none_error
+_MOST = 100  # folds, and trainings of each
+_MOST_SEED = 2**32 - 1 - _MOST**2  # scikit-learn's, and a training's own is added
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +27,14 @@ class Comparison:
     Attributes:
         data: its name.
         folds: how many.
-        epochs: of each training.
+        seeds: trainings of each fold.
+        epochs: of each training, at most.
         outcomes: in the order of the techniques.
     """
 
     data: DataName
     folds: int
+    seeds: int
     epochs: int
     outcomes: tuple[Outcome, ...]
 
@@ -84,7 +46,7 @@ class Comparison:
     def from_dict(fields: Mapping[str, Any]) -> Comparison:
         """What `to_dict` gave."""
         outcomes = tuple(Outcome(**outcome) for outcome in fields["outcomes"])
-        return Comparison(fields["data"], fields["folds"], fields["epochs"], outcomes)
+        return Comparison(**{**fields, "outcomes": outcomes})
 
 
 def chosen(patterns: Sequence[str] | None) -> tuple[Technique, ...]:
@@ -111,19 +73,21 @@ def compare(
     data: DataName,
     *,
     count: int = 5,
-    epochs: int = 40,
+    seeds: int = 1,
+    epochs: int = 200,
     patterns: Sequence[str] | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Cross-validate techniques, each in its net, all with the same budget.
+    """Cross-validate techniques, each in its net, all stopped early in the same way.
 
     Args:
         data: `"digits"` or `"diabetes"`.
         count: of folds.
-        epochs: of each training.
+        seeds: trainings of each fold; of one, the luck of a training is in no standard error.
+        epochs: of each training, at most.
         patterns: of names of techniques; all by default.
-        seed: of folds, weights and batches.
+        seed: of folds, weights and batches; other trainings of a fold have seeds behind it.
         progress: told how many trainings are done, and of how many.
 
     Raises:
@@ -133,81 +97,26 @@ def compare(
     one_of("data", data, DATA)
     techniques = chosen(patterns)
     integer("epochs", epochs, 1)
+    integer("seeds", seeds, 1, _MOST)
     integer("seed", seed, 0, _MOST_SEED)
+    integer("folds", count, 2, _MOST)
     task, done = task_of(data), 0
-    cut = list(folds(data, integer("folds", count, 2, 100), seed))
-    total = len(techniques) * len(cut)
-    plain: dict[str, Tensor] = {}
+    cuts = [list(folds(data, count, seed, training)) for training in range(seeds)]
+    alone: dict[str, Tensor] = {}
     outcomes = []
     for technique in techniques:
-        trials = []
-        for number, fold in enumerate(cut):
-            trials.append(run(technique, fold, task, epochs=epochs, seed=seed + number))
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        losses = _losses(cut, trials)
+        trials: list[list[Trial]] = [[] for _ in cuts]
+        for training, cut in enumerate(cuts):
+            for number, fold in enumerate(cut):
+                own = seed + training * count + number
+                first = done % (seeds * count) == 0  # one trial of a technique is timed
+                trial = run(technique, fold, task, epochs=epochs, seed=own, timed=first)
+                trials[training].append(trial)
+                done += 1
+                if progress is not None:
+                    progress(done, len(techniques) * seeds * count)
+        found = Trials(technique, cuts, trials)
         if technique.plain:
-            plain[technique.net] = losses
-        outcomes.append(_outcome(technique, cut, trials, losses, losses - plain[technique.net]))
-    return Comparison(data, len(cut), epochs, tuple(outcomes))
-
-
-def _losses(cut: Sequence[Fold], trials: Sequence[Trial]) -> Tensor:
-    """Of every row, in the target's own units."""
-    scale = (torch.tensor(fold.scale).log() for fold in cut)
-    return torch.cat(
-        [
-            trial.held.losses(fold.test[1]) + log
-            for fold, trial, log in zip(cut, trials, scale, strict=True)
-        ]
-    )
-
-
-def _outcome(
-    technique: Technique,
-    cut: Sequence[Fold],
-    trials: Sequence[Trial],
-    losses: Tensor,
-    difference: Tensor,
-) -> Outcome:
-    targets = torch.cat([fold.test[1] * fold.scale for fold in cut])
-    held = _joined([trial.held for trial in trials], cut)
-    inside = torch.cat([trial.held.uncertainty for trial in trials])
-    outside = torch.cat([trial.outside.uncertainty for trial in trials])
-    error, calibration = _errors(held, targets)
-    return Outcome(
-        technique=technique.name,
-        net=technique.net,
-        rate=technique.rate,
-        error=error,
-        nll=losses.mean().item(),
-        against_none=difference.mean().item(),
-        against_none_error=difference.std().item() / len(difference) ** 0.5,
-        calibration=calibration,
-        auroc=functional.detection_auroc(inside, outside).item(),
-        train_seconds=statistics.median(trial.train_seconds for trial in trials),
-        predict_ms=1e3 * statistics.median(trial.predict_seconds for trial in trials),
-    )
-
-
-def _joined(answers: Sequence[Answers], cut: Sequence[Fold]) -> Answers:
-    """Answers of all folds, numbers in the target's own units."""
-    if answers[0].variance is None:
-        return Answers(torch.cat([answer.mean for answer in answers]), None)
-    pairs = list(zip(answers, cut, strict=True))
-    mean = torch.cat([answer.mean * fold.scale for answer, fold in pairs])
-    spreads = [a.variance * f.scale**2 for a, f in pairs if a.variance is not None]
-    return Answers(mean, torch.cat(spreads))
-
-
-def _errors(held: Answers, targets: Tensor) -> tuple[float, float]:
-    """The error, and the calibration error."""
-    if held.variance is None:
-        labels = targets.long()
-        wrong = (held.mean.argmax(1) != labels).double().mean()
-        gap = functional.expected_calibration_error(probs=held.mean, labels=labels)
-        return wrong.item(), gap.item()
-    root = (held.mean - targets).double().square().mean().sqrt()
-    found = functional.quantile_calibration(held.mean, held.variance.sqrt(), targets)
-    return root.item(), found.root_mean_square.item()
+            alone[technique.net] = found.losses()
+        outcomes.append(found.outcome(alone[technique.net]))
+    return Comparison(data, count, seeds, epochs, tuple(outcomes))

@@ -7,10 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mcdrop.compare.comparison import Comparison, Outcome
+from mcdrop.compare.comparison import Comparison
+from mcdrop.compare.outcome import Outcome
 from mcdrop.errors import McdropError
 
-_BETTER, _WORSE, _PLAIN = "#2a7f62", "#b5452c", "#8a8f98"
+_BETTER, _WORSE, _PLAIN, _TOLD = "#2a7f62", "#b5452c", "#8a8f98", "#2f5d9b"
+_LINEAR = 0.1  # nats to either side of 0 that a logarithmic axis leaves as they are
+_TICKS = (-100.0, -10.0, -1.0, -0.1, 0.0, 0.1, 1.0, 10.0, 100.0)
 
 
 def require_matplotlib() -> None:
@@ -40,12 +43,13 @@ def draw(comparisons: Sequence[Comparison], path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = max(len(_compared(comparison)) for comparison in comparisons)
-    figure = Figure((11.0, 1.2 + 0.27 * rows), layout="constrained", dpi=110)
+    figure = Figure((11.0, 1.7 + 0.27 * rows), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     grid = figure.subplots(1, 2 * len(comparisons), squeeze=False, sharey=len(comparisons) == 1)[0]
     for place, comparison in enumerate(comparisons):
         _likelihoods(grid[2 * place], comparison, names=place == 0)
         _detection(grid[2 * place + 1], comparison)
+    _legend(figure)
     figure.savefig(path)
 
 
@@ -56,9 +60,10 @@ def _compared(comparison: Comparison) -> list[Outcome]:
 def _likelihoods(axes: Any, comparison: Comparison, *, names: bool) -> None:
     outcomes = _compared(comparison)
     for place, outcome in enumerate(outcomes):
-        colour = _WORSE if outcome.worse else _BETTER
-        if abs(outcome.against_none) <= 2 * outcome.against_none_error:
-            colour = _PLAIN
+        colour = _WORSE if outcome.worse else _BETTER if outcome.better else _PLAIN
+        axes.plot(
+            outcome.off_against_none, place, "o", color=colour, markersize=6, fillstyle="none"
+        )
         axes.errorbar(
             outcome.against_none,
             place,
@@ -69,9 +74,15 @@ def _likelihoods(axes: Any, comparison: Comparison, *, names: bool) -> None:
             linewidth=1.3,
         )
     axes.axvline(0.0, color="#444", linewidth=0.8)
-    if max((abs(outcome.against_none) for outcome in outcomes), default=0.0) > 1.0:
-        axes.set_xscale("symlog", linthresh=0.1)  # a net that alone says nonsense is far from all
-        axes.set_xticks([-10.0, -1.0, -0.1, 0.0, 0.1], ["-10", "-1", "-0.1", "0", "0.1"])
+    label = "nats a row"
+    far = max((abs(outcome.against_none) for outcome in outcomes), default=0.0)
+    if far > 1.0:  # a net that alone says nonsense is far from all
+        axes.set_xscale("symlog", linthresh=_LINEAR)
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in _TICKS if low <= tick <= high]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        label = f"nats a row, logarithmic beyond ±{_LINEAR:g}"
+    axes.set_xlabel(label, fontsize=8)
     axes.set_title(f"{comparison.data}: NLL less that\nof the net alone (± 2 s.e.)", fontsize=9)
     _finish(axes, outcomes, names=names)
 
@@ -81,12 +92,41 @@ def _detection(axes: Any, comparison: Comparison) -> None:
     alone = {o.net: o.auroc for o in comparison.outcomes if o.technique == "none"}
     for place, outcome in enumerate(outcomes):
         axes.plot(
-            [alone[outcome.net], outcome.auroc], [place, place], color="#c8ccd2", linewidth=1.3
+            [alone[outcome.net], outcome.auroc], [place, place], color="#c8ccd2", linewidth=1.0
         )
-        axes.plot(alone[outcome.net], place, "|", color=_PLAIN, markersize=8)
-        axes.plot(outcome.auroc, place, "o", color="#2f5d9b", markersize=4)
-    axes.set_title(f"{comparison.data}: AUROC of rows from\noutside (bar: net alone)", fontsize=9)
+        axes.plot(alone[outcome.net], place, "|", color="#444", markersize=8)
+        axes.plot(outcome.auroc_off, place, "o", color=_TOLD, markersize=6, fillstyle="none")
+        axes.errorbar(
+            outcome.auroc,
+            place,
+            xerr=2 * outcome.auroc_error,
+            fmt="o",
+            color=_TOLD,
+            markersize=4,
+            linewidth=1.3,
+        )
+    axes.axvline(0.5, color="#444", linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xlabel("AUROC (dashed: chance)", fontsize=8)
+    axes.set_title(f"{comparison.data}: rows from outside\ntold from others (± 2 s.e.)", fontsize=9)
     _finish(axes, outcomes, names=False)
+
+
+def _legend(figure: Any) -> None:
+    from matplotlib.lines import Line2D
+
+    def mark(marker: str, label: str, *, full: bool = True, color: str = "#444") -> Line2D:
+        face = color if full else "none"
+        return Line2D([], [], marker=marker, ls="", label=label, mfc=face, color=color)
+
+    marks = [
+        mark("o", "mean of 64 samples"),
+        mark("o", "the same net, noise off", full=False),
+        mark("|", "net alone"),
+        mark("s", "higher likelihood", color=_BETTER),
+        mark("s", "lower", color=_WORSE),
+        mark("s", "within 2 s.e.", color=_PLAIN),
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
 
 
 def _finish(axes: Any, outcomes: Sequence[Outcome], *, names: bool) -> None:

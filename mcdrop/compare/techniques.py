@@ -38,7 +38,7 @@ class Setting:
         outputs: numbers that the net puts out.
         rows: of the training set.
         loss: what regularisers are added to.
-        steps: of the training.
+        steps: of the training, until a rate that grows has come to its end.
     """
 
     shape: Shape
@@ -172,7 +172,7 @@ TECHNIQUES: tuple[Technique, ...] = (
         "dense",
         "0 to 0.3",
         _after(partial(layers.Dropout, 0.3)),
-        lambda net, setting: CurriculumRate(net, 0.3, gamma=10.0 / setting.steps),
+        lambda net, setting: CurriculumRate(net, 0.3, gamma=10.0 / setting.steps),  # e⁻¹⁰ is left
     ),
     Technique("none", "convolutional", "", _conv(ConvPlaces())),
     Technique(

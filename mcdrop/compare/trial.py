@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop.compare.answers import Answers, deterministic
 from mcdrop.compare.data import Fold
-from mcdrop.compare.techniques import Setting, Technique
-from mcdrop.layers import regularization
-from mcdrop.metrics.functional.densities import log_densities
-from mcdrop.metrics.functional.scores import log_likelihoods
+from mcdrop.compare.techniques import Technique
+from mcdrop.compare.training import train
 from mcdrop.predictor import MCDropout
-from mcdrop.tasks import AnyTask, Classification, Gaussian
+from mcdrop.tasks import AnyTask, Gaussian
 
-_BATCH = 64
-_LEARNING_RATE = 2e-3
 _SAMPLES = 64
-_IMPOSSIBLE = math.log(torch.finfo(torch.float32).tiny)  # what a probability of 0 is taken for
+_REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a net said of some rows.
+class Said:
+    """Answers for the rows held out, and for those from outside."""
 
-    Attributes:
-        mean: probabilities `[B, C]`, or means `[B, 1]`.
-        variance: of numbers, all of it, `[B, 1]`; `None` for classes.
-    """
-
-    mean: Tensor
-    variance: Tensor | None
-
-    @property
-    def uncertainty(self) -> Tensor:
-        """Entropy of the probabilities, or the deviation, `[B]`."""
-        if self.variance is None:
-            entropy: Tensor = torch.special.entr(self.mean).sum(1)
-            return entropy
-        return self.variance.sqrt()[:, 0]
-
-    def losses(self, targets: Tensor) -> Tensor:
-        """Negative log-likelihood of each row, float64 `[B]`, in nats.
-
-        Of numbers, under the normal distribution with the answer's mean and variance.
-        """
-        if self.variance is None:
-            return -log_likelihoods(probs=self.mean, labels=targets).clamp_min(_IMPOSSIBLE)
-        mean, std, wanted = (t.double() for t in (self.mean, self.variance.sqrt(), targets))
-        return -log_densities(mean, std, wanted)[:, 0]
+    held: Answers
+    outside: Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,99 +35,89 @@ class Trial:
     """A technique on a fold.
 
     Attributes:
-        held: answers for the rows held out.
-        outside: answers for those from outside.
-        train_seconds: of the training.
-        predict_seconds: of the answers for the rows held out, when nothing is done for the first
-            time any more.
+        said: the mean over Monte Carlo samples; of a net alone, its one pass.
+        off: the deterministic pass of the same net.
+        best_epoch: whose weights the net has, from 1.
+        unfinished: whether the epochs ran out before the patience did.
+        epoch_seconds: of CPU time that an epoch takes, the median.
+        predict_seconds: of CPU time for the rows held out, the least of three when nothing is done
+            for the first time any more; `None` where no times were to be taken.
     """
 
-    held: Answers
-    outside: Answers
-    train_seconds: float
-    predict_seconds: float
+    said: Said
+    off: Said
+    best_epoch: int
+    unfinished: bool
+    epoch_seconds: float
+    predict_seconds: float | None
 
 
-def run(technique: Technique, fold: Fold, task: AnyTask, *, epochs: int, seed: int) -> Trial:
+def run(
+    technique: Technique, fold: Fold, task: AnyTask, *, epochs: int, seed: int, timed: bool = True
+) -> Trial:
     """Train a technique's net on a fold, and ask it.
 
-    The net is made and trained from a seed: torch's CPU generator is put back afterwards.
+    The net is made and trained from a seed, on one thread: torch's CPU generator and its number of
+    threads are put back afterwards.
 
     Args:
         technique: in its net.
         fold: the rows.
         task: classes, or a mean and a log-variance.
-        epochs: of the training, the same for all.
+        epochs: of the training, at most; the same for all.
         seed: of weights, batches and masks.
+        timed: whether to ask again, for the time that it takes.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net, seconds = _trained(technique, fold, task, epochs)
-    answer = _deterministic if technique.plain else _sampled
-    held, outside, took = answer(net, fold, task)
-    return Trial(held, outside, seconds, took)
+    with _one_thread():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            training = train(technique, fold, task, epochs)
+
+        def passed(x: Tensor) -> Answers:
+            return deterministic(training.net, x, task)
+
+        ask = passed if technique.plain else _sampled(training.net, fold, task, timed=timed)
+        off = Said(passed(fold.test[0]), passed(fold.outside))
+        said = off if technique.plain else Said(ask(fold.test[0]), ask(fold.outside))
+        return Trial(
+            said,
+            off,
+            training.best_epoch,
+            training.unfinished,
+            training.epoch_seconds,
+            _least_seconds(ask, fold.test[0]) if timed else None,
+        )
 
 
-def _trained(
-    technique: Technique, fold: Fold, task: AnyTask, epochs: int
-) -> tuple[nn.Module, float]:
-    x, y = fold.train
-    classes = isinstance(task, Classification)
-    setting = Setting(
-        shape=(x.shape[1], x.shape[2]),
-        outputs=10 if classes else 2,
-        rows=len(x),
-        loss="cross_entropy" if classes else "squared_error",
-        steps=epochs * -(-len(x) // _BATCH),
-    )
-    net = technique.make(setting).train()
-    schedule = None if technique.schedule is None else technique.schedule(net, setting)
-    optimiser = torch.optim.Adam(net.parameters(), _LEARNING_RATE)
-    began = time.perf_counter()
-    for _ in range(epochs):
-        for rows in torch.split(torch.randperm(len(x)), _BATCH):
-            loss = _loss(net(x[rows]), y[rows], task) + regularization(net)
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-            if schedule is not None:
-                schedule.step()
-    return net.eval(), time.perf_counter() - began
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _loss(out: Tensor, targets: Tensor, task: AnyTask) -> Tensor:
-    if isinstance(task, Classification):
-        return F.cross_entropy(out, targets)
-    mean, log_variance = out.chunk(2, 1)
-    return F.gaussian_nll_loss(mean, targets, log_variance.exp(), eps=1e-6)
-
-
-@torch.no_grad()
-def _deterministic(net: nn.Module, fold: Fold, task: AnyTask) -> tuple[Answers, Answers, float]:
-    def ask(x: Tensor) -> Answers:
-        out = net(x)
-        if isinstance(task, Gaussian):
-            mean, log_variance = out.chunk(2, 1)
-            return Answers(mean, log_variance.exp())
-        return Answers(out.softmax(1), None)
-
-    held = ask(fold.test[0])
-    began = time.perf_counter()
-    ask(fold.test[0])
-    took = time.perf_counter() - began
-    return held, ask(fold.outside), took
-
-
-def _sampled(net: nn.Module, fold: Fold, task: AnyTask) -> tuple[Answers, Answers, float]:
-    mc = MCDropout(net, fold.test[0][:2], task=task)
+def _sampled(
+    net: nn.Module, fold: Fold, task: AnyTask, *, timed: bool
+) -> Callable[[Tensor], Answers]:
+    # All engines say the same; the planner's choice, which is what users get, takes measuring.
+    engine: Literal["auto", "batched"] = "auto" if timed else "batched"
+    mc = MCDropout(net, fold.test[0][:2], task=task, engine=engine)
 
     def ask(x: Tensor) -> Answers:
         said = mc.predict(x, samples=_SAMPLES)
         return Answers(said.mean, said.variance if isinstance(task, Gaussian) else None)
 
-    held = ask(fold.test[0])
-    ask(fold.test[0])  # the second time a seed comes, its masks are kept
-    began = time.perf_counter()
-    ask(fold.test[0])
-    took = time.perf_counter() - began
-    return held, ask(fold.outside), took
+    return ask
+
+
+def _least_seconds(ask: Callable[[Tensor], Answers], x: Tensor) -> float:
+    ask(x)  # the second time a seed comes, its masks are kept
+    took = []
+    for _ in range(_REPEATS):
+        began = time.process_time()
+        ask(x)
+        took.append(time.process_time() - began)
+    return min(took)

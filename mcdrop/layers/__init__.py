@@ -2,7 +2,8 @@
 
 Every layer trains as any module does, is found as a site by `mcdrop.capture`, is sampled by every
 engine, and travels in artifacts. `mcdrop.regularization(model)` sums what some add to the loss;
-`mcdrop.schedules` drives the rates of those that have an attribute `p` to set.
+`mcdrop.schedules` drives the rates of those that have an attribute `p` to set. Layers of your own
+say what they drew by `drawn`.
 """
 
 from mcdrop.layers.adaptive import AdaptiveDropout
@@ -27,6 +28,7 @@ from mcdrop.layers.standard import StandardDropout
 from mcdrop.layers.variational import VariationalDropout
 from mcdrop.layers.variational_gru import VariationalGRU
 from mcdrop.layers.variational_lstm import VariationalLSTM
+from mcdrop.program.drawn import drawn
 
 __all__ = [
     "AdaptiveDropout",
@@ -51,5 +53,6 @@ __all__ = [
     "VariationalDropout",
     "VariationalGRU",
     "VariationalLSTM",
+    "drawn",
     "regularization",
 ]

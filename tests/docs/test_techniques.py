@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from docs.techniques import filled
+from docs.techniques import filled, findings
 from mcdrop import layers
-from mcdrop.compare import DATA, TECHNIQUES, Comparison
+from mcdrop.compare import DATA, TECHNIQUES, Comparison, training
 from tests.docs.blocks import ROOT, blocks_of
 
 PAGE = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
@@ -43,3 +44,36 @@ def test_the_figures_are_those_of_the_run() -> None:
         names = [(outcome.technique, outcome.net) for outcome in comparison.outcomes]
         assert names == [(technique.name, technique.net) for technique in TECHNIQUES]
     assert filled(PAGE, found) == PAGE
+
+
+def test_findings_are_of_the_figures() -> None:
+    found = [Comparison.from_dict(fields) for fields in json.loads(RESULTS.read_text())]
+    named = {"none": 0.0, "StandardDropout": -0.3, "Dropout": 0.3, "GaussianDropout": 0.1}
+    outcomes = tuple(
+        replace(
+            next(o for o in found[0].outcomes if (o.technique, o.net) == (name, "dense")),
+            against_none=shift,
+            against_none_error=0.1,
+            off_against_none=-shift,
+            off_against_none_error=0.1,
+            against_off=shift,
+            against_off_error=1.0,
+            auroc=0.5 - shift,
+            auroc_error=0.1,
+            unfinished=3 if name == "Dropout" else 0,
+        )
+        for name, shift in named.items()
+    )
+    said = findings(replace(found[0], folds=3, seeds=2, outcomes=outcomes))
+    assert "clearly lower for 1 of 3 (StandardDropout), clearly higher for 1 (Dropout)" in said[0]
+    assert "clearly lower for 1 of 3 (Dropout), clearly higher for 1 (StandardDropout)" in said[1]
+    assert "lower for 0 of 3 (none of them), clearly higher for 0 (none of them)" in said[2]
+    assert said[3] == "Highest AUROC: StandardDropout, 0.800; clearly below 0.5: Dropout."
+    assert said[4] == "Trainings that more epochs might have served: 3 of 24 (Dropout)."
+    same = tuple(replace(o, unfinished=int(o.technique != "Dropout")) for o in outcomes)
+    assert findings(replace(found[0], outcomes=same))[4].endswith("(all but Dropout).")
+
+
+def test_the_page_says_how_trainings_end() -> None:
+    assert training.PATIENCE == 20
+    assert "ends after twenty epochs without a better one" in PAGE
