@@ -144,6 +144,37 @@ def test_gradients_are_those_of_the_masks_that_were_drawn(member: Member) -> Non
     assert torch.autograd.gradcheck(run, wanted)
 
 
+@members
+def test_gradients_of_parameters(member: Member) -> None:
+    """Those of rates, variances and noise among them, masks held."""
+    model, x = net(member).double(), member.example(2)
+    x = x if member.words else x.double()
+    held = {name: p.detach().clone() for name, p in model.named_parameters()}
+    names = [name for name in held if name.startswith("site.")]
+    if not names:
+        return
+
+    def run(*values: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(5)
+        return torch.func.functional_call(model, held | dict(zip(names, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(run, [held[name].requires_grad_() for name in names])
+
+
+@members
+def test_the_thinned_engine_agrees_or_says_why_not(member: Member) -> None:
+    model, x = net(member), member.example(5)
+    loop = mcdrop.MCDropout(model, x, task="regression", engine="loop")
+    try:
+        thinned = mcdrop.MCDropout(model, x, task="regression", engine="thinned")
+    except mcdrop.InputError as error:
+        assert "finds no site to thin" in str(error)  # noqa: PT017 (one of two outcomes)
+        return
+    torch.testing.assert_close(
+        thinned.sample(x, samples=20, seed=3), loop.sample(x, samples=20, seed=3), **CLOSE
+    )
+
+
 RATED = [
     layers.StandardDropout,
     layers.Dropout,
@@ -190,6 +221,10 @@ def test_where_something_must_be_kept_one_is_refused(make: Callable) -> None:
         (layers.GroupDropout(3), (2, 7), r"into 3 groups; got shape \[2, 7\]"),
         (layers.GroupDropout(2, dim=0), (2, 8), "behind the batch"),
         (layers.AttentionDropLayer(), (2, 3, 4), r"takes \[B, C, H, W\]; got 3"),
+        (layers.AttentionDropout(dim=2), (2, 3), r"no axis 2 along which to rank \[2, 3\]"),
+        (layers.DropPath(), (), "a tensor without axes"),
+        (layers.ConcreteSpatialDropout(nn.Conv2d(2, 2, 1), 9), (2, 5, 5), "2 axes.*got 3 axes"),
+        (layers.MetaDropout(nn.Linear(3, 4), nn.Linear(3, 1)), (2, 3), r"\[2, 4\]; got \[2, 1\]"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -212,6 +247,39 @@ def test_a_shape_that_does_not_fit_is_refused(
         (lambda: layers.ConcreteDropout(nn.ReLU(), 10), "layer must have a weight; ReLU has none"),
         (lambda: layers.ConcreteDropout(nn.Linear(2, 2), 0), "rows must be an integer"),
         (lambda: layers.ConcreteDropout(nn.Linear(2, 2), 9, loss="mse"), "loss must be one of"),
+        (lambda: layers.ConcreteDropout(nn.LayerNorm(4), 9), r"weight \[out, in\]; got LayerNorm"),
+        (lambda: layers.ConcreteDropout(nn.Conv2d(2, 2, 1), 9), "put ConcreteSpatialDropout"),
+        (lambda: layers.ConcreteSpatialDropout(nn.Linear(2, 2), 9), "must be a convolution"),
+        (lambda: layers.AdaptiveDropout(0.1), "layer must be a torch.nn.Module; got 0.1"),
+        (lambda: layers.AdaptiveDropout(nn.Linear(2, 2), torch.relu), "activation must be a torch"),
+        (
+            lambda: layers.AdaptiveDropout(nn.Linear(2, 2), alpha=float("nan")),
+            "alpha must be a fin",
+        ),
+        (lambda: layers.AdaptiveDropout(nn.Linear(2, 2), beta="1"), "beta must be a finite number"),
+        (lambda: layers.AttentionDropout(dim=None), "dim must be an integer; got None"),
+        (lambda: layers.GroupDropout(2, dim=1.5), "dim must be an integer; got 1.5"),
+        (
+            lambda: layers.SpatialDropout(dims=True),
+            "dims must be an integer, from 1",
+        ),
+        (lambda: layers.EmbeddingDropout(0.2), "embedding must be a torch.nn.Embedding; got 0.2"),
+        (lambda: layers.DropConnect(3), "layer must be a torch.nn.Module; got 3"),
+        (lambda: layers.DropConnect(nn.Linear(2, 2), weights=None), "weights must be names"),
+        (lambda: layers.MetaDropout(None), "layer must be a torch.nn.Module; got None"),
+        (lambda: layers.MetaDropout(nn.Sequential(nn.Linear(2, 2))), "noise must be given for Seq"),
+        (lambda: layers.SparseVariationalDropout(2, 2, rows=9, log_sigma2="x"), "log_sigma2 must"),
+        (
+            lambda: layers.SparseVariationalDropout(2, 2, rows=9, threshold=float("nan")),
+            "threshold",
+        ),
+        (lambda: layers.SparseVariationalDropout(2, 0, rows=9), "out_features must be an integer"),
+        (lambda: layers.VariationalDropout(2.5, 2, rows=9), "in_features must be an integer"),
+        (lambda: layers.VariationalDropout(2, 2, "no", rows=9), "bias must be True or False"),
+        (lambda: layers.VariationalLSTM(2, 2, bias="yes"), "bias must be True or False; got 'yes'"),
+        (lambda: layers.VariationalGRU(2, 2, bidirectional=2), "bidirectional must be True or Fal"),
+        (lambda: layers.VariationalLSTM(2, 2, tied="no"), "tied must be True or False; got 'no'"),
+        (lambda: mcdrop.regularization(3), "model must be a torch.nn.Module; got 3"),
         (lambda: layers.VariationalDropout(2, 2, rows=9, per="row"), "per must be one of"),
         (lambda: layers.VariationalDropout(2, 2, rows=9, p=0.6), "at most 0.5; got 0.6"),
     ],
@@ -219,6 +287,49 @@ def test_a_shape_that_does_not_fit_is_refused(
 def test_an_argument_that_makes_no_sense_is_refused(make: Callable, said: str) -> None:
     with pytest.raises(mcdrop.InputError, match=said):
         make()
+
+
+def test_importances_have_the_shape_of_the_units() -> None:
+    with pytest.raises(mcdrop.InputError, match=r"the shape of x, \[2, 3\]; got \[3\]"):
+        layers.AttentionDropout()(torch.zeros(2, 3), torch.zeros(3))
+
+
+def test_a_weight_that_a_parametrization_computes_is_named() -> None:
+    linear = nn.Linear(2, 2)
+    layer = layers.DropConnect(linear, 0.5)
+    nn.utils.parametrizations.weight_norm(linear)
+    with pytest.raises(mcdrop.InputError, match=r"no parameter weight any more.*original0"):
+        layer(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("rnn", [layers.VariationalLSTM, layers.VariationalGRU])
+@pytest.mark.parametrize("training", [False, True])
+def test_what_a_recurrent_layer_cannot_read_is_refused(
+    rnn: type[nn.Module], training: bool
+) -> None:
+    layer, x = rnn(3, 4).train(training), torch.zeros(5, 2, 3)
+    for lengths in ("ab", [[1, 2], [3]], [1, None], [0, 5], [1.0, 2.0]):
+        with pytest.raises(mcdrop.InputError, match="lengths must be whole numbers from 1 to 5"):
+            layer(x, lengths=lengths)
+    for wrong in ([[1.0]], x.numpy(), x.long()):
+        with pytest.raises(mcdrop.InputError, match="takes a floating tensor or a PackedSequence"):
+            layer(wrong)
+    h = torch.zeros(1, 2, 4)
+    for other in (None, h.double(), h.long(), h[:, :1]):
+        hx = (h, other) if rnn is layers.VariationalLSTM else other
+        if hx is not None:
+            with pytest.raises(mcdrop.InputError, match="takes states"):
+                layer(x, hx)
+
+
+@pytest.mark.parametrize("term", [1.0, torch.zeros(2), None])
+def test_a_term_of_the_loss_is_a_scalar(term: object) -> None:
+    class Odd(nn.Module):
+        def regularization(self) -> object:
+            return term
+
+    with pytest.raises(mcdrop.InputError, match=r"regularization\(\) of 0 \(Odd\) must return"):
+        mcdrop.regularization(nn.Sequential(Odd()))
 
 
 def test_noise_that_drawn_cannot_sample_is_refused() -> None:

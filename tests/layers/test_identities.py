@@ -179,6 +179,22 @@ def test_the_divergence_of_variational_dropout_is_the_integral() -> None:
     gaps = np.array(found) - [_divergence(alpha) for alpha in alphas]
     assert np.ptp(gaps) < 0.05
     assert _added(layer, log_alpha=3.0) == pytest.approx(found[-1])  # alpha is kept at 1
+    # the constants of Kingma et al., which no other ones give at both
+    assert found[-1] == pytest.approx(-(1.16145124 - 1.50204118 + 0.58629921), abs=1e-6)
+    half = -(0.5 * math.log(0.5) + 1.16145124 / 2 - 1.50204118 / 4 + 0.58629921 / 8)
+    assert found[3] == pytest.approx(half, abs=1e-6)
+
+
+def test_an_alpha_beyond_one_comes_back() -> None:
+    """A gradient that leads further out is stopped there, one that leads back is not."""
+    layer = layers.VariationalDropout(4, 3, rows=10)
+    with torch.no_grad():
+        layer.log_alpha.fill_(0.1)
+    layers.regularization(layer).backward()  # the prior wants more noise
+    assert (layer.log_alpha.grad == 0).all()
+    torch.manual_seed(0)
+    layer(torch.ones(2_000, 4)).square().mean().backward()  # a squared error wants less
+    assert (layer.log_alpha.grad > 0).all()
 
 
 def test_the_divergence_of_sparse_variational_dropout_is_the_integral() -> None:
@@ -189,6 +205,11 @@ def test_the_divergence_of_sparse_variational_dropout_is_the_integral() -> None:
     gaps = np.array(found) - [_divergence(alpha) for alpha in alphas]
     assert np.ptp(gaps) < 0.02
     assert _added(layer, weight=0.0, log_sigma2=2.0) == pytest.approx(0.0, abs=1e-3)
+    # the constants of Molchanov et al., at log alpha 0 and 1
+    for log_alpha in (0.0, 1.0):
+        sigmoid = 1 / (1 + math.exp(-(1.87320 + 1.48695 * log_alpha)))
+        expected = 0.63576 * (1 - sigmoid) + 0.5 * math.log1p(math.exp(-log_alpha))
+        assert _added(layer, weight=1.0, log_sigma2=log_alpha) == pytest.approx(expected, abs=1e-5)
 
 
 def test_divergences_count_every_weight_and_are_for_a_row() -> None:
@@ -224,8 +245,11 @@ def test_cold_concrete_dropout_is_dropout() -> None:
     layer = layers.ConcreteDropout(inner, rows=10, p=0.3, temperature=1e-3)
     with torch.no_grad():
         y = layer(torch.ones(DRAWS, 1))
-    near = ((y < 1e-3) | ((y - 1 / 0.7).abs() < 1e-3)).double().mean()
-    assert near > 0.98
+    between = ((y >= 1e-3) & (y <= 1 / 0.7 - 1e-3)).squeeze(1)
+    # z is between where logit u is within t · logit(1 - 0.7e-3) of -logit p
+    centre, margin = math.log(0.7 / 0.3), 1e-3 * math.log((1 - 0.7e-3) / 0.7e-3)
+    low, high = (1 / (1 + math.exp(-(centre + side * margin))) for side in (-1, 1))
+    assert_frequency(between, high - low)
     assert_frequency(y > 0.5, 0.7)
 
 
@@ -251,6 +275,34 @@ def test_the_regulariser_of_concrete_dropout(loss: str, factor: float) -> None:
     weights = 0.09 * conv.weight.square().sum().item() / 0.8
     spread *= 3 / 7
     assert spatial.regularization().item() == pytest.approx((weights + spread) / 50, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv1d(8, 16, 3),
+        nn.Conv2d(8, 16, 3, groups=8),
+        nn.Conv2d(8, 16, 3, groups=2),
+        nn.ConvTranspose2d(8, 16, 3),
+        nn.ConvTranspose3d(8, 32, 3, groups=4),
+    ],
+    ids=str,
+)
+def test_channels_are_counted_whatever_the_convolution(conv: nn.Module) -> None:
+    """Of 8 inputs each, with weights of zero only the rates' entropies are left."""
+    layer = layers.ConcreteSpatialDropout(conv, rows=1, p=0.3, loss="squared_error")
+    spread = 2.0 * 8 * (0.3 * math.log(0.3) + 0.7 * math.log(0.7))
+    with torch.no_grad():
+        conv.weight.zero_()
+    assert layer.regularization().item() == pytest.approx(spread, rel=1e-5)
+
+
+def test_concrete_dropout_is_even_at_a_small_rate() -> None:
+    inner = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(inner.weight)
+    layer = layers.ConcreteDropout(inner, rows=10, p=0.01, temperature=0.1)
+    with torch.no_grad():
+        assert_frequency(layer(torch.ones(DRAWS, 1)) > 0.5 / 0.99, 0.99)
 
 
 def test_concrete_spatial_dropout_takes_channels_whole() -> None:
@@ -372,6 +424,27 @@ def test_attention_dropout_keeps_what_matters_and_the_mean_rate(p: float, streng
     y = layer(importance.expand(DRAWS, -1))
     assert_frequency(y != 0, 1.0 - rates)
     assert_mean(y, importance)
+
+
+def test_units_that_matter_alike_are_dropped_alike() -> None:
+    layer = layers.AttentionDropout(0.3, 1.0)
+    assert layer.rates(torch.ones(4)).tolist() == pytest.approx([0.3] * 4)
+    rates = layer.rates(torch.tensor([2.0, 1.0, 2.0, 5.0]))
+    assert rates[0] == rates[2]
+    assert rates.mean().item() == pytest.approx(0.3)
+    assert rates[1] > rates[0] > rates[3]
+
+
+def test_what_attention_masks_is_not_ranked() -> None:
+    """Of each line of causal attention what can be seen is dropped at the mean rate p."""
+    weights = torch.rand(6, 6).tril() + torch.eye(6)
+    shown = weights > 0
+    with torch.no_grad():
+        y = layers.AttentionDropout(0.3, 1.0)(weights.expand(DRAWS, -1, -1))
+    for line in range(6):
+        kept = y[:, line][:, shown[line]] != 0
+        # of independent draws, whose variance is largest at a half: five standard errors at most
+        assert abs(kept.double().mean().item() - 0.7) < 5 * math.sqrt(0.25 / kept.numel())
 
 
 def test_the_attention_drop_layer_hides_or_stresses() -> None:
