@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("first", "held-out")
+STRETCHES = ("first", "calibrated on", "held out")
 TABLE = ("test patients", "moved away")
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,17 @@ def test_forecasting(tmp_path):
     assert 75 < wide < 99
     early, late = (figure(rf"{name} days: the model says ([\d.]+)", text) for name in PARTS)
     assert early < late  # the noise grows, and the model sees it
+    raw, mended = (
+        {part: figure(rf"(?m:^){part}.* 90% intervals cover {which}", text) for part in STRETCHES}
+        for which in (r"([\d.]+)%", r"[\d.]+%, calibrated ([\d.]+)%")
+    )
+    assert raw["first"] > 90  # too wide, though it was trained on them
+    parts = re.findall(r"    epistemic ± ([\d.]+), aleatoric ± ([\d.]+)", text)
+    epistemic, aleatoric = ([float(pair[place]) for pair in parts] for place in (0, 1))
+    assert max(epistemic) < 1.2 * min(epistemic)  # measured: within 5%
+    assert aleatoric[0] == min(aleatoric)  # so that what counts twice weighs most there
+    assert abs(mended["calibrated on"] - 90) < 5  # 392 days, in 28 windows
+    assert abs(mended["held out"] - 90) < 10
 
 
 def test_tabular_regression(tmp_path):
