@@ -6,7 +6,8 @@ then asks it many times about 1000 images that it has not seen, and shows
 - how often it is right, and how far its probabilities can be believed: the average of Monte Carlo
   samples is too modest, which calibration on held-out images mends. One pass with dropout off,
   calibrated on the same images, stands beside it: with each of the seeds 0, 1 and 2 their log
-  losses differ by less than a standard error;
+  losses differ by less than a standard error. After the tenth of the training that --quick does,
+  one pass is the better one: 0.034 ± 0.008 nats;
 - how well each orders its own answers, by AUROC: the probability that a wrong one is less sure than
   a right one. With these seeds they are within 0.015, too little to tell apart on some 30 errors;
 - that it is wrong mostly where it is unsure;
