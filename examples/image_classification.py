@@ -3,14 +3,18 @@
 A small convolutional network with dropout learns from 400 images of scikit-learn's digits. mcdrop
 then asks it many times about 1000 images that it has not seen, and shows
 
-- how often it is right, and how far its probabilities can be believed: one pass with dropout off is
-  a little too sure, the average of Monte Carlo samples too modest, which calibration on held-out
-  images mends;
+- how often it is right, and how far its probabilities can be believed: the average of Monte Carlo
+  samples is too modest, which calibration on held-out images mends. One pass with dropout off,
+  calibrated on the same images, stands beside it: with each of the seeds 0, 1 and 2 their log
+  losses differ by less than a standard error. After the tenth of the training that --quick does,
+  one pass is the better one: 0.034 ± 0.008 nats;
+- how well each orders its own answers, by AUROC: the probability that a wrong one is less sure than
+  a right one. With these seeds they are within 0.015, too little to tell apart on some 30 errors;
 - that it is wrong mostly where it is unsure;
 - the images that it is least sure of, with their probabilities and their mutual information: what
   more training images would have taught it, in nats.
 
-Run it from the repository, where it writes image_classification.png:
+It writes examples-output/image_classification.png, or into the folder that is named:
 
     python examples/image_classification.py [--output FOLDER] [--quick]
 """
@@ -28,11 +32,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import mcdrop
+from mcdrop.calibration import Temperature
 from mcdrop.layers import Dropout, SpatialDropout
 from mcdrop.metrics.functional import (
+    detection_auroc,
     expected_calibration_error,
     negative_log_likelihood,
-    reliability_curve,
 )
 
 if TYPE_CHECKING:
@@ -101,8 +106,39 @@ def report(name: str, probs: Tensor, classes: Tensor) -> None:
     print(f"{name:22}  {accuracy:8.3f}  {loss:9.4f}  {error:17.4f}")
 
 
+def equal_bins(probs: Tensor, classes: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean confidence, accuracy and its binomial standard error in bins of equally many, `[bins]`.
+
+    The error is that of (right + 1) of (all + 2): where all are right, it is not 0.
+    """
+    confidence, predicted = probs.max(1)
+    order = confidence.argsort()
+    right = (predicted == classes).double()[order].chunk(bins)
+    sizes = torch.tensor([len(each) for each in right])
+    hits = torch.stack([each.sum() for each in right])
+    likely = (hits + 1) / (sizes + 2)
+    mean = torch.stack([each.mean() for each in confidence[order].chunk(bins)])
+    return mean, hits / sizes, (likely * (1 - likely) / sizes).sqrt()
+
+
+def compare(first: Tensor, second: Tensor, classes: Tensor) -> None:
+    """Print the mean difference of two log losses, and its standard error over the images."""
+    rows = torch.arange(len(classes))
+    apart = first[rows, classes].log().double() - second[rows, classes].log().double()
+    error = apart.std() / len(apart) ** 0.5
+    print(f"Monte Carlo less one pass, both calibrated: log loss {apart.mean():+.4f} ± {error:.4f}")
+
+
+def rank(name: str, unsure: Tensor, wrong: Tensor) -> None:
+    """Print how well an uncertainty `[N]` tells wrong answers from right ones."""
+    area = detection_auroc(unsure[wrong == 0], unsure[wrong == 1])
+    print(f"AUROC of {name}: {area:.3f} ({int(wrong.sum())} errors)")
+
+
 def draw(digits: Digits, answers: dict[str, Tensor], mutual_information: Tensor) -> Figure:
     """Left, how far probabilities can be believed; right, the images least sure of.
+
+    The points on the left are bins of equally many images; the bars are binomial standard errors.
 
     Args:
         digits: those of the test.
@@ -116,12 +152,21 @@ def draw(digits: Digits, answers: dict[str, Tensor], mutual_information: Tensor)
 
     axes = left.subplots()
     axes.plot([0, 1], [0, 1], color="0.75", lw=1, ls="--")
-    colours = ("0.55", "tab:orange", "tab:blue")
+    colours = ("0.55", "tab:green", "tab:orange", "tab:blue")
     for (name, probs), colour in zip(answers.items(), colours, strict=True):
-        curve = reliability_curve(probs=probs, labels=digits.classes, bins=8)
-        enough = curve.count >= 5  # the accuracy of fewer says little
-        axes.plot(curve.mean_confidence[enough], curve.accuracy[enough], "o-", c=colour, label=name)
-    axes.set(xlim=(0.2, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+        confidence, accuracy, error = equal_bins(probs, digits.classes)
+        axes.errorbar(
+            confidence,
+            accuracy,
+            yerr=error,
+            fmt="o-",
+            ms=4,
+            lw=1.2,
+            capsize=2,
+            c=colour,
+            label=name,
+        )
+    axes.set(xlim=(0.4, 1.01), ylim=(0.4, 1.01), xlabel="confidence", ylabel="accuracy")
     axes.set_title("How far probabilities can be believed")
     axes.legend(loc="lower right", frameon=False)
 
@@ -162,16 +207,27 @@ def main() -> None:
     mc = mcdrop.MCDropout(net, training.images[:1], task="classification")
     print(f"{len(training.images)} training images, {len(test.images)} test images")
     print(f"{'':22}  accuracy   log loss  calibration error")
-    answers = {"dropout off": mc.deterministic(test.images).softmax(1)}
-    answers["Monte Carlo dropout"] = mc.predict(test.images, samples=samples).mean
+    one_pass = mc.deterministic(test.images)
+    temperature = Temperature.fit(logits=mc.deterministic(held_out.images), labels=held_out.classes)
+    answers = {
+        "one pass": one_pass.softmax(1),
+        "one pass, calibrated": temperature(logits=one_pass),
+        "Monte Carlo dropout": mc.predict(test.images, samples=samples).mean,
+    }
     mc.calibrate(held_out.images, held_out.classes, samples=samples)  # predict is calibrated now
     prediction = mc.predict(test.images, samples=samples)
     answers["calibrated"] = prediction.mean
     for name, probs in answers.items():
         report(name, probs, test.classes)
+    compare(answers["one pass, calibrated"], prediction.mean, test.classes)
+
+    sure = answers["one pass, calibrated"]
+    rank("one pass, 1 - largest probability", 1 - sure.amax(1), sure.argmax(1) != test.classes)
+    wrong = (prediction.mean.argmax(1) != test.classes).double()
+    rank("Monte Carlo, 1 - largest probability", 1 - prediction.mean.amax(1), wrong)
+    rank("Monte Carlo, mutual information", prediction.mutual_information, wrong)
 
     # the answer in eight parts, the surest first
-    wrong = (prediction.mean.argmax(1) != test.classes).double()
     eighths = wrong[prediction.mutual_information.argsort()].chunk(8)
     print(f"errors among the surest eighth: {eighths[0].mean():.1%}")
     print(f"errors among the least sure eighth: {eighths[-1].mean():.1%}")

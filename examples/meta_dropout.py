@@ -25,10 +25,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from mcdrop.demo.data import digits
 from mcdrop.layers import MetaDropout
 
 WAYS, SHOTS, QUERIES = 3, 1, 10
@@ -136,6 +136,15 @@ def meta_train(
 
 
 @torch.no_grad()
+def phi_moved(model: nn.Module, seed: int) -> float:
+    """How far φ is from where the seed began, root mean square over its numbers."""
+    torch.manual_seed(seed)
+    began, now = (split_parameters(each)[1] for each in (network(), model))
+    apart = torch.cat([(now[name] - began[name]).flatten() for name in now])
+    return apart.square().mean().sqrt().item()
+
+
+@torch.no_grad()
 def meta_test(model: nn.Module, tasks: tuple[Tensor, ...], side: str) -> Tensor:
     """Accuracy on the queries of each task, `[T]`."""
     theta, phi = split_parameters(model)
@@ -198,12 +207,12 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     splits, iterations, count = (2, 60, 50) if arguments.quick else (10, 150, 200)
-    data = digits()
-    parts = (data.train, data.calibration, data.test)  # meta-learning splits by class, not by row
-    images = torch.cat([torch.from_numpy(part[0]) for part in parts]).flatten(1)
-    labels = torch.cat([torch.from_numpy(part[1]) for part in parts])
+    bunch = load_digits()  # meta-learning splits by class, not by row: all of them
+    images = torch.tensor(bunch.data, dtype=torch.float32) / 16
+    labels = torch.tensor(bunch.target)
 
     accuracies: dict[str, list[Tensor]] = {side: [] for side in SIDES}
+    moved: dict[str, list[float]] = {side: [] for side in SIDES}
     for split in range(splits):
         generator = torch.Generator().manual_seed(split)
         classes = torch.randperm(10, generator=generator)
@@ -212,8 +221,11 @@ def main() -> None:
         for side in SIDES:
             model = meta_train(images, labels, known, side, split, iterations)
             accuracies[side].append(meta_test(model, tasks, side))
+            moved[side].append(phi_moved(model, split))
     stacked = {side: torch.stack(values) for side, values in accuracies.items()}
     report(stacked)
+    for side, distances in moved.items():
+        print(f"φ of {side}: moved by {sum(distances) / splits:.3f} (root mean square)")
     draw(stacked, arguments.output / "meta_dropout.png")
     print(f"drawn: {arguments.output / 'meta_dropout.png'}")
 

@@ -10,7 +10,7 @@ dropping and shows
 - how many of the pixels are wrong among the surest, and among the least sure;
 - two scenes, what is true, what is predicted, and entropy and mutual information of each pixel.
 
-Run it from the repository, where it writes segmentation.png:
+It writes examples-output/segmentation.png, or into the folder that is named:
 
     python examples/segmentation.py [--output FOLDER] [--quick]
 """
@@ -174,6 +174,7 @@ def main() -> None:
     task = mcdrop.tasks.Classification(dim=1)  # logits [B, C, H, W]: classes on axis 1
     mc = mcdrop.MCDropout(net, images[:1], task=task)
     prediction = mc.predict(images, samples=samples)  # entropies are [B, H, W]
+    # `predict` gives what the task calls for; type checkers see the general kind
     assert isinstance(prediction, mcdrop.ClassificationPrediction)
     report("dropout off", mc.deterministic(images).argmax(1), truth)
     report("Monte Carlo dropout", prediction.mean.argmax(1), truth)

@@ -11,10 +11,11 @@ their pixels shuffled. The script shows
   more uncertain than one that is like them, 0.5 for guessing.
 
 Three uncertainties compete: 1 less the largest probability of a single pass with dropout off, and
-entropy and mutual information of Monte Carlo dropout. On problems as easy as this one they are
+entropy and mutual information of Monte Carlo dropout. Each orders its own answers: those of the
+single pass, or of the Monte Carlo mean. On problems as easy as this one they are
 close, and a threshold on any of them beats answering everything.
 
-Run it from the repository, where it writes selective_prediction.png:
+It writes examples-output/selective_prediction.png, or into the folder that is named:
 
     python examples/selective_prediction.py [--output FOLDER] [--quick]
 """
@@ -22,6 +23,7 @@ Run it from the repository, where it writes selective_prediction.png:
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,31 +99,58 @@ def train(net: nn.Module, images: Tensor, classes: Tensor, epochs: int) -> None:
     net.eval()
 
 
-def uncertainties(
-    mc: mcdrop.MCDropout, images: Tensor, samples: int
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The class of each image `[N]`, and how unsure of it each measure is, `[N]` each."""
+@dataclass(frozen=True)
+class Answers:
+    """What is answered to images, and how unsure of it each measure is, by name of the measure.
+
+    Attributes:
+        classes: `[N]` each: of one pass for its measure, of the Monte Carlo mean for the others.
+        unsure: `[N]` each.
+    """
+
+    classes: dict[str, Tensor]
+    unsure: dict[str, Tensor]
+
+    def wrong(self, truth: Tensor) -> dict[str, Tensor]:
+        """1 where the answer is not the truth `[N]`, else 0."""
+        return {name: (found != truth).double() for name, found in self.classes.items()}
+
+
+def ask(mc: mcdrop.MCDropout, images: Tensor, samples: int) -> Answers:
+    """One pass with dropout off, and Monte Carlo dropout, on images `[N, 64]`."""
     one_pass = mc.deterministic(images).softmax(1)
     prediction = mc.predict(images, samples=samples)
+    # `predict` gives what the task calls for; type checkers see the general kind
     assert isinstance(prediction, mcdrop.ClassificationPrediction)
     measures = (1 - one_pass.amax(1), prediction.entropy, prediction.mutual_information)
-    return prediction.mean.argmax(1), dict(zip(NAMES, measures, strict=True))
+    mean = prediction.mean.argmax(1)
+    classes = (one_pass.argmax(1), mean, mean)
+    return Answers(dict(zip(NAMES, classes, strict=True)), dict(zip(NAMES, measures, strict=True)))
 
 
 def draw(
-    wrong: Tensor, noisy: dict[str, Tensor], shown: dict[str, dict[str, Tensor]], above: float
+    wrong: dict[str, Tensor], noisy: dict[str, Tensor], shown: dict[str, Tensor], above: float
 ) -> Figure:
-    """Left, risk over coverage; right, entropy of what is known and of what is not."""
+    """Left, risk over coverage; right, entropy of what is known and of what is not.
+
+    Args:
+        wrong: errors of each measure's answers to the noisy images, `[N]`.
+        noisy: how unsure each measure is of them, `[N]`.
+        shown: entropies, `[N]`, by what the images are.
+        above: the threshold.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.6), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
     styles = (("0.55", "--"), ("tab:blue", "-"), ("tab:orange", "-"))
     for (name, values), (colour, style) in zip(noisy.items(), styles, strict=True):
-        curve = risk_coverage(values, wrong)
+        curve = risk_coverage(values, wrong[name])
         left.plot(100 * curve.coverage, 100 * curve.risk, c=colour, ls=style, label=name)
-    best = risk_coverage(wrong, wrong)
-    left.plot(100 * best.coverage, 100 * best.risk, c="0.2", lw=0.8, ls=":", label="best there is")
+    errors = wrong["entropy"]
+    best = risk_coverage(errors, errors)
+    label = "Monte Carlo, best order there is"
+    left.plot(100 * best.coverage, 100 * best.risk, c="0.2", lw=0.8, ls=":", label=label)
     left.set(xlabel="answered, %", ylabel="errors among the answers, %", xlim=(0, 100))
     left.set_ylim(bottom=0)
     left.set_title("It errs less where it may decline")
@@ -129,9 +158,9 @@ def draw(
 
     edges = torch.linspace(0, float(torch.log(torch.tensor(float(KNOWN)))), 31).tolist()
     for (name, values), colour in zip(
-        shown.items(), ("tab:blue", "tab:orange", "tab:red"), strict=True
+        shown.items(), ("tab:green", "tab:purple", "tab:red"), strict=True
     ):
-        entropy = values["entropy"].clamp(0, edges[-1])
+        entropy = values.clamp(0, edges[-1])
         share = torch.full_like(entropy, 100 / len(entropy))
         right.hist(entropy, edges, weights=share, histtype="step", color=colour, lw=1.8, label=name)
     right.axvline(above, color="0.3", lw=1, ls="--")
@@ -161,24 +190,25 @@ def main() -> None:
 
     # held-out images choose the threshold; test images, of which some are noisy, show its worth
     held_out, clean = images[500:950], images[950:]
-    answers, unsure = uncertainties(mc, spoil(held_out), samples)
-    held_out_wrong = (answers != classes[500:950]).double()
-    policy = Abstention.at_risk(unsure["entropy"], held_out_wrong, risk=RISK)
-    answers, noisy = uncertainties(mc, spoil(clean), samples)
-    wrong = (answers != classes[950:]).double()
-    declined = policy(noisy["entropy"])
-    print(f"wrong, all {len(clean)} test images answered: {wrong.mean():.1%}")
+    found = ask(mc, spoil(held_out), samples)
+    held_out_wrong = found.wrong(classes[500:950])["entropy"]
+    policy = Abstention.at_risk(found.unsure["entropy"], held_out_wrong, risk=RISK)
+    found = ask(mc, spoil(clean), samples)
+    noisy, wrong = found.unsure, found.wrong(classes[950:])
+    mean_wrong, declined = wrong["entropy"], policy(noisy["entropy"])
+    print(f"wrong, all {len(clean)} test images answered: {mean_wrong.mean():.1%}")
+    print(f"wrong, all of them answered by one pass: {wrong[NAMES[0]].mean():.1%}")
     print(f"threshold for a risk of {RISK:.0%}: entropy {policy.abstain_above:.3f} nats")
-    print(f"answered: {(~declined).double().mean():.1%}, wrong: {wrong[~declined].mean():.1%}")
+    print(f"answered: {(~declined).double().mean():.1%}, wrong: {mean_wrong[~declined].mean():.1%}")
 
     print(f"\n{'selective prediction':26}    AURC  risk at 80% coverage")
     for name, values in noisy.items():
-        area = area_under_risk_coverage(values, wrong)
-        print(f"{name:26}  {area:6.4f}  {risk_at_coverage(values, wrong, 0.8):20.1%}")
+        area = area_under_risk_coverage(values, wrong[name])
+        print(f"{name:26}  {area:6.4f}  {risk_at_coverage(values, wrong[name], 0.8):20.1%}")
 
-    inside = uncertainties(mc, clean, samples)[1]
+    inside = ask(mc, clean, samples).unsure
     others = {"digits 8 and 9": unknown, "shuffled pixels": shuffle(clean)}
-    outside = {name: uncertainties(mc, some, samples)[1] for name, some in others.items()}
+    outside = {name: ask(mc, some, samples).unsure for name, some in others.items()}
     print(f"\n{'AUROC against 0 to 7':26}  " + "  ".join(f"{name:>15}" for name in outside))
     for name in NAMES:
         areas = [detection_auroc(inside[name], values[name]) for values in outside.values()]
@@ -188,7 +218,8 @@ def main() -> None:
 
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "selective_prediction.png"
-    draw(wrong, noisy, {"digits 0 to 7": inside, **outside}, policy.abstain_above).savefig(path)
+    shown = {name: v["entropy"] for name, v in {"digits 0 to 7": inside, **outside}.items()}
+    draw(wrong, noisy, shown, policy.abstain_above).savefig(path)
     print(path)
 
 

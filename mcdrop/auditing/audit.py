@@ -20,6 +20,7 @@ from mcdrop.errors import NoStochasticSiteError
 from mcdrop.program.places import places
 from mcdrop.program.program import Program
 from mcdrop.program.schema import checked
+from mcdrop.schedules import rates
 
 FEWEST = 16  # samples: a balanced block
 PASSES = 1024  # with one site on; together, whatever the number of sites
@@ -47,7 +48,8 @@ def audit(
     - Each site alone: how far the mean over samples is from the output with it off. Told from 5%
       on, a warning from 25%, and only beyond what is chance in one site of 2000 with 64 samples,
       of 400 with 16.
-    - Sites that make no difference; an error where none of them does.
+    - Sites that make no difference; an error where none of them does, or where there are none: it
+      names the layers whose rate is 0.
 
     All this is measured on the rows of the example. Pass real ones by `rows`, some dozens, for
     figures that mean something: an example of zeros often has no variance of its own.
@@ -81,7 +83,8 @@ def audit(
     program = capture(model, example_inputs, sites=sites, dynamic_axes=dynamic_axes)
     read = _sites(model, program)
     shifts = behind_sites(program)
-    noted = list(findings.of_program(program))
+    silent = [rate.name for rate in rates(model) if rate.value == 0.0]
+    noted = list(findings.of_program(program, silent))
     count = 0
     if measure and program.active and not any(finding.level == "error" for finding in noted):
         wanted = example_inputs if rows is None else rows

@@ -20,15 +20,16 @@ _AT = {
 }
 
 
-def of_program(program: Program) -> Iterator[Finding]:
-    """What the graph and its sites tell without being run."""
+def of_program(program: Program, silent: Sequence[str] = ()) -> Iterator[Finding]:
+    """What the graph and its sites tell without being run.
+
+    Args:
+        program: what was captured.
+        silent: names of the model's layers whose rate is 0: they are no sites.
+    """
     if not program.sites:
-        yield Finding(
-            "error",
-            "variance",
-            None,
-            "nothing random was found: Monte Carlo samples would all be the same",
-        )
+        found = "nothing random was found: Monte Carlo samples would all be the same. "
+        yield Finding("error", "variance", None, found + _remedy(silent))
         return
     graph = program.stochastic
     reached = graph.reached_from(site.mask for site in program.active)
@@ -109,6 +110,14 @@ def of_samples(sites: Sequence[AuditedSite]) -> Iterator[Finding]:
                 "stand for the mean"
             )
             yield Finding(level, "consistency", site.name, message)
+
+
+def _remedy(silent: Sequence[str]) -> str:
+    if not silent:
+        return "Add dropout layers (nn.Dropout, mcdrop.layers) on the way to the output"
+    which = "rate of the layer" if len(silent) == 1 else "rates of the layers"
+    verb = "is" if len(silent) == 1 else "are"
+    return f"The {which} {_named(silent)} {verb} 0: set one above 0, and audit again"
 
 
 def _named(names: Sequence[str], shown: int = 4) -> str:

@@ -14,7 +14,8 @@ def render(audit: Audit) -> Any:
 
     lines = [f"[{f.level}] {f.site + ': ' if f.site else ''}{f.message}" for f in audit.findings]
     shifts = [_shifts(audit)] if audit.shifts else []
-    return Group(_sites(audit), *shifts, *(Text(line) for line in lines))
+    sites = _sites(audit) if audit.sites else Text(_title(audit))
+    return Group(sites, *shifts, *(Text(line) for line in lines))
 
 
 def _table(title: str, *columns: tuple[str, Literal["left", "right"]]) -> Any:
@@ -26,12 +27,15 @@ def _table(title: str, *columns: tuple[str, Literal["left", "right"]]) -> Any:
     return table
 
 
-def _sites(audit: Audit) -> Any:
+def _title(audit: Audit) -> str:
     count = len(audit.sites)
-    title = f"{audit.model}: {count} stochastic {'site' if count == 1 else 'sites'}"
+    return f"{audit.model}: {count} stochastic {'site' if count == 1 else 'sites'}"
+
+
+def _sites(audit: Audit) -> Any:
     measured = any(site.difference is not None for site in audit.sites)
     table = _table(
-        title,
+        _title(audit),
         ("site", "left"),
         ("kind", "left"),
         ("place", "left"),

@@ -78,14 +78,19 @@ def confidence_gap(
     NaN where a probability is NaN or infinite, or logits are such that there is none: a training
     that went astray is to be seen, not stopped here. A logit of minus infinity leaves a class out.
 
+    Labels of the shape of the predictions are answers of yes or no, one a label. Classes are given
+    by their index: one-hot rows beside probabilities that sum to 1 are refused, as each class
+    would count as a question of its own. Beside logits, which softmax and sigmoid both take, the
+    two cannot be told apart.
+
     Args:
         probs: probabilities, `[N, C, ...]` of classes or `[N, ...]` of yes.
         logits: instead of `probs`.
-        labels: integers, `[N, ...]`.
+        labels: integers: classes `[N, ...]`, or 0 and 1 of the shape of the predictions.
         bins: of the ECE, as of `mcdrop.metrics.functional.expected_calibration_error`.
 
     Raises:
-        InputError: an argument does not fit.
+        InputError: an argument does not fit, or the labels are one-hot.
 
     Example:
         >>> import torch
@@ -96,6 +101,11 @@ def confidence_gap(
     """
     if _astray(probs, logits, labels):
         return ConfidenceGap(math.nan, math.nan, math.nan)
+    if probs is not None and _one_hot(probs, labels):
+        raise InputError(
+            "labels must be class indices; got one-hot rows, beside probabilities that sum to 1: "
+            "pass labels.argmax(1)"
+        )
     curve = reliability_curve(probs=probs, logits=logits, labels=labels, bins=bins)
     cases = curve.count.sum()
     return ConfidenceGap(
@@ -118,6 +128,15 @@ def _astray(probs: Tensor | None, logits: Tensor | None, labels: Tensor) -> bool
     return lost or bool((logits == math.inf).any() or none_possible.any())
 
 
+def _one_hot(probs: Tensor, labels: Tensor) -> bool:
+    """Whether every row of labels has a single 1 where every row of probabilities sums to 1."""
+    if probs.shape != labels.shape or probs.ndim < 2 or probs.shape[1] < 2 or not len(probs):
+        return False
+    single = ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all()
+    # rounding to float16 moves the sum of a thousand classes by less
+    return bool(single and ((probs.double().sum(1) - 1.0).abs() < 1e-2).all())
+
+
 def coverage_gap(
     lower: Tensor, upper: Tensor, targets: Tensor, *, level: float = 0.9
 ) -> CoverageGap:
@@ -130,7 +149,8 @@ def coverage_gap(
         level: share that the intervals are to hold.
 
     Raises:
-        InputError: shapes differ, or the level is not between 0 and 1.
+        InputError: shapes differ, a lower bound is above its upper one, or the level is not between
+            0 and 1.
 
     Example:
         >>> import torch
@@ -140,6 +160,12 @@ def coverage_gap(
     """
     level = inside(level)
     coverage = float(interval_coverage(lower, upper, targets))
+    reversed_ = int((lower > upper).sum())  # where a bound is NaN, neither is above the other
+    if reversed_:
+        raise InputError(
+            f"lower bounds must not be above upper ones; {reversed_} of {lower.numel()} are: are "
+            "the two swapped?"
+        )
     lost = any(bool(each.isnan().any()) for each in (lower, upper, targets))
     return CoverageGap(level, math.nan if lost else coverage)
 

@@ -78,6 +78,38 @@ def test_a_model_without_sites_is_an_error() -> None:
     assert report.samples == 0
 
 
+def test_layers_whose_rate_is_zero_are_named() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.0))
+            self.lstm = nn.LSTM(4, 4, num_layers=2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lstm(self.first(x)[:, None])[0][:, 0]
+
+    for model, told in (
+        (Encoder(), "The rates of the layers 'first.1', 'lstm' are 0: set one above 0"),
+        (nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.0)), "The rate of the layer '1' is 0"),
+        (nn.Linear(3, 2), "Add dropout layers"),
+    ):
+        report = mcdrop.audit(model.eval(), torch.zeros(1, 3))
+        (finding,) = report.findings
+        assert finding.level == "error"
+        assert finding.message.startswith("nothing random was found")
+        assert told in finding.message
+        lines = str(report).splitlines()
+        assert lines[0] == f"{type(model).__name__}: 0 stochastic sites"
+        assert lines[1].startswith("[error] nothing random")  # and no empty table between them
+
+
+def test_a_layer_without_a_rate_beside_one_that_drops_is_no_error() -> None:
+    drops = nn.Linear(3, 4), nn.Dropout(0.0), nn.ReLU(), nn.Dropout(0.4), nn.Linear(4, 2)
+    report = mcdrop.audit(nn.Sequential(*drops).eval(), torch.randn(8, 3))
+    assert [site.name for site in report.sites] == ["3"]
+    assert "error" not in levels(report)
+
+
 def test_rates_of_one_and_shared_noise_are_told() -> None:
     assert "all rows share" in mcdrop.audit(*zoo.build("weight_drop")).findings[0].message
     drops = nn.Linear(3, 4), nn.Dropout(1.0), nn.Dropout(0.5), nn.Linear(4, 2)

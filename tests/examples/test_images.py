@@ -44,6 +44,13 @@ def printed(tmp_path_factory):
     return run
 
 
+ORDERS = (
+    "one pass, 1 - largest probability",
+    "Monte Carlo, 1 - largest probability",
+    "Monte Carlo, mutual information",
+)
+
+
 def numbers_of(text, start):
     """The numbers behind the words that one line starts with; percentages as shares."""
     lines = [line for line in text.splitlines() if line.startswith(start)]
@@ -72,6 +79,14 @@ def test_classification_errs_where_it_is_unsure(printed):
     assert after > 0.8
     assert calibrated_loss < loss
     assert calibrated_error < error
+    fair, fair_loss, _ = numbers_of(text, "one pass, calibrated")
+    assert abs(fair - after) < 0.03
+    areas = [numbers_of(text, f"AUROC of {name}: ")[0] for name in ORDERS]
+    assert min(areas) > 0.75  # 0.5 for guessing
+    assert max(areas) - min(areas) < 0.1  # none is said to be better
+    apart, deviation = numbers_of(text, "Monte Carlo less one pass, both calibrated: log loss ")
+    assert 0 < deviation < 0.05
+    assert abs(apart - abs(calibrated_loss - fair_loss)) < 2e-4  # what the table says, rounded
     (surest,) = numbers_of(text, "errors among the surest eighth: ")
     (least,) = numbers_of(text, "errors among the least sure eighth: ")
     assert least > surest + 0.1
@@ -92,6 +107,8 @@ def test_selection_answers_better_and_declines_what_is_new(printed):
     text, _ = printed("selective_prediction")
     (wrong,) = numbers_of(text, "wrong, all 493 test images answered: ")
     answered, wrong_answers = numbers_of(text, "answered: ")
+    (one_pass,) = numbers_of(text, "wrong, all of them answered by one pass: ")
+    assert abs(one_pass - wrong) < 0.05
     assert answered > 0.4
     assert wrong_answers < wrong / 2
     selection, detection = text.split("AUROC against")

@@ -77,6 +77,43 @@ def test_a_level_is_a_share(level):
         coverage_gap(torch.zeros(1), torch.zeros(1), torch.zeros(1), level=level)
 
 
+def test_intervals_that_are_reversed_are_refused():
+    lower, upper = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([1.0, 1.0, 1.0])
+    with pytest.raises(InputError, match=r"1 of 3 are: are the two swapped"):
+        coverage_gap(lower, upper, torch.zeros(3))
+    assert coverage_gap(upper[:1], upper[:1], upper[:1]).coverage == 1.0  # a point is an interval
+    lost = torch.tensor([math.nan, 2.0, 0.0])
+    assert math.isnan(coverage_gap(lost, upper + 1, torch.zeros(3)).gap)
+    monitor = mcdrop.Monitor(display="none")
+    with pytest.raises(InputError, match="swapped"):
+        monitor.log(0, intervals=(upper, upper - 1), targets=upper)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_one_hot_rows_are_refused_beside_a_softmax(dtype):
+    generator = torch.Generator().manual_seed(0)
+    probs = torch.randn(40, 7, generator=generator).softmax(1).to(dtype)
+    labels = torch.randint(7, (40,), generator=generator)
+    one_hot = torch.nn.functional.one_hot(labels, 7)
+    for rows in (one_hot, one_hot.bool()):
+        with pytest.raises(InputError, match=r"class indices.*pass labels.argmax\(1\)"):
+            confidence_gap(probs=probs, labels=rows)
+    pixels = probs[:, :, None].expand(-1, -1, 3), one_hot[:, :, None].expand(-1, -1, 3)
+    with pytest.raises(InputError, match="class indices"):
+        confidence_gap(probs=pixels[0], labels=pixels[1])
+    assert confidence_gap(probs=probs, labels=one_hot.argmax(1)).accuracy < 0.5
+
+
+def test_answers_of_yes_and_no_are_taken():
+    several = torch.tensor([[1, 0, 1], [0, 1, 0]])
+    softmax = torch.full((2, 3), 1 / 3)
+    confidence_gap(probs=softmax, labels=several)  # one row has two: several labels at once
+    confidence_gap(probs=torch.full((2, 3), 0.5), labels=torch.eye(3).long()[:2])  # sum to 1.5
+    assert confidence_gap(probs=torch.ones(2, 1), labels=torch.ones(2, 1).long()).accuracy == 1.0
+    lost = torch.full((2, 3), math.nan)
+    assert math.isnan(confidence_gap(probs=lost, labels=torch.eye(3).long()[:2]).gap)
+
+
 def test_what_is_no_prediction_is_refused():
     with pytest.raises(InputError, match="Pass probabilities"):
         prediction_gap(torch.zeros(2, 2), torch.zeros(2).long())
