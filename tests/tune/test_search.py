@@ -204,7 +204,7 @@ def _held_out_nll(classes: range, rates: dict[str, float]) -> float:
             optimiser.zero_grad()
             F.cross_entropy(net(x), y).backward()
             optimiser.step()
-        mc = mcdrop.MCDropout(net, x[:1], task="classification", engine="batched")
+        mc = mcdrop.MCDropout(net, x[:1], task="classification", engine="eager")
         scores.append(F.nll_loss(mc.predict(held_x, samples=32).mean.log(), held_y).item())
     return sum(scores) / len(scores)
 
