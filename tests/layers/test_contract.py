@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ def test_every_layer_is_here() -> None:
         if inspect.isclass(getattr(layers, name)) and issubclass(getattr(layers, name), nn.Module)
     }
     assert made == exported
+
+
+@cache
+def traced(member: Member) -> mcdrop.Program:
+    """The program of `net(member)`, in training mode; captures take most of the time here."""
+    return mcdrop.capture(net(member), member.example(5))
 
 
 @members
@@ -87,9 +94,15 @@ def test_capture_finds_it(member: Member) -> None:
 @pytest.mark.parametrize("sampling", ["balanced", "iid"])
 def test_engines_agree(member: Member, masks: str, sampling: str) -> None:
     model, x = net(member), member.example(5)
+    program = traced(member)
     found = {
         engine: mcdrop.MCDropout(
-            model, x, task="regression", engine=engine, masks=masks, sampling=sampling
+            model if engine == "eager" else program,
+            x if engine == "eager" else None,
+            task="regression",
+            engine=engine,
+            masks=masks,
+            sampling=sampling,
         )
         for engine in ("loop", "batched", "eager", "auto")
     }
@@ -103,8 +116,8 @@ def test_engines_agree(member: Member, masks: str, sampling: str) -> None:
 
 @members
 def test_travels_in_an_artifact(member: Member, tmp_path: Path) -> None:
-    model, x = net(member), member.example(3)
-    mc = mcdrop.MCDropout(model, x, task="regression")
+    x = member.example(3)
+    mc = mcdrop.MCDropout(traced(member), task="regression")
     mc.save(tmp_path / "1", name="net")
     loaded = mcdrop.load(tmp_path / "1")
     torch.testing.assert_close(
@@ -163,10 +176,10 @@ def test_gradients_of_parameters(member: Member) -> None:
 
 @members
 def test_the_thinned_engine_agrees_or_says_why_not(member: Member) -> None:
-    model, x = net(member), member.example(5)
-    loop = mcdrop.MCDropout(model, x, task="regression", engine="loop")
+    x = member.example(5)
+    loop = mcdrop.MCDropout(traced(member), task="regression", engine="loop")
     try:
-        thinned = mcdrop.MCDropout(model, x, task="regression", engine="thinned")
+        thinned = mcdrop.MCDropout(traced(member), task="regression", engine="thinned")
     except mcdrop.InputError as error:
         assert "finds no site to thin" in str(error)  # noqa: PT017 (one of two outcomes)
         return
