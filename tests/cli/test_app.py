@@ -30,6 +30,11 @@ def test_version(mcdrop):
     assert (result.exit_code, result.stdout) == (0, f"mcdrop {__version__}\n")
 
 
+def test_the_module_is_the_command() -> None:
+    done = run(sys.executable, "-m", "mcdrop", "--version")
+    assert (done.returncode, done.stdout) == (0, f"mcdrop {__version__}\n")
+
+
 def test_help_lists_every_command_and_shows_examples(mcdrop):
     result = mcdrop("--help")
     assert result.exit_code == 0
