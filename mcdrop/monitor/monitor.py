@@ -46,7 +46,7 @@ class Monitor(TrainingHooks):
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
         >>> with Monitor(net, display="none") as monitor:
         ...     for epoch in range(3):
-        ...         _ = monitor.log(epoch, train_loss=1 / (epoch + 1), validation_loss=0.5)
+        ...         _ = monitor.record(epoch, train_loss=1 / (epoch + 1), validation_loss=0.5)
         >>> monitor.history.epochs[-1].rates, monitor.history.best.epoch
         ({'1': 0.2}, 0)
     """
@@ -70,7 +70,8 @@ class Monitor(TrainingHooks):
         self.history = History(integer("capacity", capacity, 2))
         self._screen = Screen(display, console)
 
-    def log(
+    # not `log`, where Lightning puts the method of its module
+    def record(
         self,
         epoch: int,
         *,
@@ -111,7 +112,7 @@ class Monitor(TrainingHooks):
         return self.history.epochs[-1]
 
     def rewind(self, epoch: int) -> None:
-        """Forget that epoch and those after it, to log them again."""
+        """Forget that epoch and those after it, to record them again."""
         self.history.rewind(integer("epoch", epoch, 0))
 
     def plot(self, path: str | Path) -> Path:

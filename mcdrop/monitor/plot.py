@@ -65,7 +65,7 @@ def draw(history: History) -> Figure:
     rated = any(each.rates for each in epochs)
     panels = len(groups) + bool(calibrated) + rated
     if panels == 0:
-        raise InputError("there is nothing to draw: call log(epoch, train_loss=…, …) first")
+        raise InputError("there is nothing to draw: call record(epoch, train_loss=…, …) first")
     columns = min(panels, 2)
     rows = math.ceil(panels / columns)
     size = (_WIDTH * columns, 3.0 * rows)

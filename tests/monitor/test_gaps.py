@@ -86,7 +86,7 @@ def test_intervals_that_are_reversed_are_refused():
     assert math.isnan(coverage_gap(lost, upper + 1, torch.zeros(3)).gap)
     monitor = mcdrop.Monitor(display="none")
     with pytest.raises(InputError, match="swapped"):
-        monitor.log(0, intervals=(upper, upper - 1), targets=upper)
+        monitor.record(0, intervals=(upper, upper - 1), targets=upper)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])

@@ -112,7 +112,7 @@ class Gapped(Watched):
         super().on_validation_epoch_end(trainer, pl_module)
         if not trainer.sanity_checking:
             probs, targets = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 1])
-            self.log(trainer.current_epoch, probs=probs, targets=targets, extra=3.0)
+            self.record(trainer.current_epoch, probs=probs, targets=targets, extra=3.0)
 
 
 def test_what_is_logged_while_an_epoch_is_validated_stays():

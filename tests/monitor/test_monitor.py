@@ -46,11 +46,11 @@ def test_rates_of_all_layers_set_and_learned():
     model = net()
     monitor = Monitor(model, display="none")
     schedule = schedules.LinearRate(model, 0.5, 0.1, steps=2, sites="0")
-    first = monitor.log(0).rates
+    first = monitor.record(0).rates
     schedule.step()
     with torch.no_grad():
         model[1].logit += 1.0
-    second = monitor.log(1).rates
+    second = monitor.record(1).rates
     assert list(first) == ["0", "1", "4", "2", "3"]
     assert [round(first[name], 4) for name in "0124"] == [0.5, 0.3, 0.4, 0.1]
     assert 0.0 < first["3"] < 1.0
@@ -67,7 +67,7 @@ def test_a_loop_is_recorded_and_the_model_is_left_alone():
     state = torch.get_rng_state()
     with Monitor(model, display="none") as monitor:
         for epoch in range(3):
-            monitor.log(
+            monitor.record(
                 epoch=epoch, train_loss=torch.tensor(0.5, requires_grad=True),
                 validation_loss=0.4 - epoch / 10, logits=model(x), targets=y,
             )  # fmt: skip
@@ -84,7 +84,7 @@ def test_without_a_terminal_an_epoch_is_a_line():
     screen = console()
     with Monitor(nn.Dropout(0.25), console=screen) as monitor:
         for epoch, loss in enumerate((0.5, math.nan, math.inf)):
-            monitor.log(epoch, train_loss=loss, **{"a_long_name_" * 10: 1.0})
+            monitor.record(epoch, train_loss=loss, **{"a_long_name_" * 10: 1.0})
     lines = shown(screen).splitlines()
     assert [line.partition("  a_")[0] for line in lines] == [
         "epoch 0  train_loss 0.5", "epoch 1  train_loss NaN", "epoch 2  train_loss ∞",
@@ -97,7 +97,7 @@ def test_on_a_terminal_there_is_a_table():
     with Monitor(nn.Dropout(0.25), console=screen) as monitor:
         for epoch in range(30):
             loss = math.nan if epoch == 20 else 1 / (epoch + 1)
-            monitor.log(epoch, train_loss=0.5, validation_loss=loss)
+            monitor.record(epoch, train_loss=0.5, validation_loss=loss)
     last = shown(screen).rpartition("epoch  train loss")[2]
     assert "\n   18 " in last
     assert "\n   17 " not in last  # as many as fit
@@ -111,23 +111,23 @@ def test_an_error_leaves_the_terminal_in_order():
     screen = console(terminal=True)
     monitor = Monitor(console=screen)
     with pytest.raises(InputError), monitor:
-        monitor.log(-1)
+        monitor.record(-1)
     assert shown(screen).count("\x1b[?25h") == 1
-    monitor.log(1, train_loss=1.0)  # a line from here on
+    monitor.record(1, train_loss=1.0)  # a line from here on
     assert "epoch 1  train_loss 1" in shown(screen)
 
 
 def test_nothing_is_shown_where_nothing_is_wanted():
     screen = console(terminal=True)
     with Monitor(console=screen, display="none") as monitor:
-        monitor.log(0, train_loss=1.0)
+        monitor.record(0, train_loss=1.0)
     assert shown(screen) == ""
 
 
 def test_saved_and_read_back(tmp_path):
     monitor = Monitor(nn.Dropout(0.25), display="none", capacity=5)
     for epoch in range(20):
-        monitor.log(
+        monitor.record(
             epoch, validation_loss=math.nan if epoch == 3 else 1.0 + epoch,
             intervals=(torch.zeros(4), torch.ones(4)), targets=torch.full((4,), 0.5),
         )  # fmt: skip
@@ -148,7 +148,7 @@ def test_saved_and_read_back(tmp_path):
 def test_a_monitor_travels_to_other_processes():
     monitor = Monitor(nn.Dropout(0.25))
     monitor._screen.display = "none"
-    monitor.log(0, train_loss=1.0)
+    monitor.record(0, train_loss=1.0)
     assert pickle.loads(pickle.dumps(monitor)).to_dict() == monitor.to_dict()
 
 
@@ -157,7 +157,7 @@ def test_the_picture_is_drawn(tmp_path, ending):
     model = net()
     monitor = Monitor(model, display="none")
     for epoch in range(4):
-        monitor.log(
+        monitor.record(
             epoch, train_loss=1.0, validation_loss=math.nan if epoch == 2 else 2.0, f1=0.5,
             probs=torch.tensor([[0.9, 0.1]]), targets=torch.tensor([0]),
         )  # fmt: skip
@@ -172,7 +172,7 @@ def test_the_picture_shows_every_panel_and_what_is_not_finite():
     monitor = Monitor(nn.Sequential(nn.Dropout(0.1), nn.Dropout(0.1), nn.Dropout(0.2)))
     monitor._screen.display = "none"
     for epoch in range(4):
-        monitor.log(
+        monitor.record(
             epoch, f1=0.5, train_loss=1.0, val_loss=math.inf if epoch else 2.0,
             intervals=(torch.zeros(1), torch.ones(1)), targets=torch.zeros(1),
         )  # fmt: skip
@@ -191,7 +191,7 @@ def test_pictures_that_cannot_be(tmp_path, monkeypatch):
     monitor = Monitor(display="none")
     with pytest.raises(InputError, match="nothing to draw"):
         monitor.plot(tmp_path / "a.png")
-    monitor.log(0, train_loss=1.0)
+    monitor.record(0, train_loss=1.0)
     with pytest.raises(InputError, match=r"must be a \.png, \.svg or \.pdf"):
         monitor.plot(tmp_path / "a.docx")
     monkeypatch.delitem(sys.modules, "mcdrop.monitor.plot", raising=False)
@@ -219,7 +219,7 @@ def test_pictures_that_cannot_be(tmp_path, monkeypatch):
 def test_what_does_not_fit_is_refused_and_not_recorded(arguments, words):
     monitor = Monitor(display="none")
     with pytest.raises(InputError, match=words):
-        monitor.log(**arguments)
+        monitor.record(**arguments)
     assert monitor.history.epochs == []
 
 
