@@ -137,7 +137,7 @@ def test_saved_and_read_back(tmp_path):
     assert again.history.epochs[0].calibration == {"gap": pytest.approx(0.1), "coverage": 1.0,
                                                    "level": 0.9}  # fmt: skip
     assert again.history.not_finite == {"validation_loss": 3}
-    assert again.log(20).rates == {"Dropout": 0.5}
+    assert again.record(20).rates == {"Dropout": 0.5}
     third = Monitor(display="none")
     third.load_state_dict(copy.deepcopy(monitor.state_dict()))
     assert third.to_dict() == monitor.to_dict()
