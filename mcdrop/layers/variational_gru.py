@@ -27,7 +27,7 @@ class VariationalGRU(Recurrence):
     z carries over. Every row, layer and direction has its own; with `tied=False` each of the three
     gates has, too, as for weights that are dropped apart. In evaluation, or with all rates 0, this
     is `nn.GRU`: parameters have the names and the layout of those there, so a state of one loads
-    into the other.
+    into the other. A batch is needed; the rates stand in place of `dropout`.
 
     Shapes: x `[T, B, D]`, or `[B, T, D]` with `batch_first`, or a `PackedSequence`; state h
     `[layers·directions, B, H]`. Output `[T, B, directions·H]` as x lies, packed if x is; the state

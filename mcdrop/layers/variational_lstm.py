@@ -26,7 +26,8 @@ class VariationalLSTM(Recurrence):
     Masks are Bernoulli, divided by what is kept. Every row, layer and direction has its own; with
     `tied=False` each of the four gates has, too, as for weights that are dropped apart. In
     evaluation, or with all rates 0, this is `nn.LSTM`: parameters have the names and the layout of
-    those there, so a state of one loads into the other.
+    those there, so a state of one loads into the other. A batch is needed, and there is no
+    `proj_size`; the rates stand in place of `dropout`.
 
     Shapes: x `[T, B, D]`, or `[B, T, D]` with `batch_first`, or a `PackedSequence`; states h and c
     `[layers·directions, B, H]`. Output `[T, B, directions·H]` as x lies, packed if x is; states
