@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,26 @@ def test_the_figures_are_those_of_the_run() -> None:
         names = [(outcome.technique, outcome.net) for outcome in comparison.outcomes]
         assert names == [(technique.name, technique.net) for technique in TECHNIQUES]
     assert filled(PAGE, found) == PAGE
+
+
+def test_the_page_says_why_some_are_not_below_their_net_alone() -> None:
+    digits = Comparison.from_dict(json.loads(RESULTS.read_text())[0])
+    outcomes = {o.technique: o for o in digits.outcomes if o.technique != "none"}
+    above = {name: o for name, o in outcomes.items() if o.against_none > 0.0}
+    (said,) = re.findall(r"Not below their net alone on digits, .*?: (.*?)\. ", PAGE)
+    assert set(re.findall(r"`(\w+)`", said)) == above.keys()
+    assert not any(outcome.worse for outcome in above.values())  # by less than two errors
+    path, words = above["DropPath"], above["EmbeddingDropout"]
+    assert path.off_against_none > 0.0
+    assert abs(words.off_against_none) < words.off_against_none_error
+    assert words.against_off > words.against_off_error
+    alone = next(o for o in digits.outcomes if (o.technique, o.net) == ("none", words.net))
+    assert words.calibration > 2.0 * alone.calibration
+    for name in ("VariationalLSTM", "VariationalGRU"):
+        rnn = outcomes[name]
+        assert rnn.off_against_none < 0.0 < 2.0 * rnn.against_off_error < rnn.against_off
+        alone = next(o for o in digits.outcomes if (o.technique, o.net) == ("none", rnn.net))
+        assert rnn.calibration > 2.0 * alone.calibration
 
 
 def test_findings_are_of_the_figures() -> None:
