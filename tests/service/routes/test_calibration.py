@@ -185,8 +185,11 @@ def test_whole_floats_are_class_numbers(client):
         body = {"inputs": ROWS[:3].tolist(), "targets": targets}
         answer = client.post("/v1/models/sorter/evaluate", json=body)
         assert answer.status_code == 200, answer.text
-        found.append(answer.json()["figures"])
-    assert found[0] == found[1]
+        figures = answer.json()["figures"]
+        found.append(([{**each, "value": None} for each in figures], [f["value"] for f in figures]))
+    assert found[0][0] == found[1][0]
+    # two answers of one seed are equal to rounding (README), not to the bit
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5, abs=1e-6)
 
 
 def test_numbers_are_as_wide_as_json_has_them(client):
