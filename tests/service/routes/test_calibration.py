@@ -182,14 +182,12 @@ def test_labelled_rows_that_do_not_fit_are_told(client, change, complaint):
 def test_whole_floats_are_class_numbers(client):
     found = []
     for targets in ([1.0, 1, 2.0], [1, 1, 2]):
-        body = {"inputs": ROWS[:3].tolist(), "targets": targets}
+        # one block of samples: the order in which a server folds several depends on its load
+        body = {"inputs": ROWS[:3].tolist(), "targets": targets, "samples": 16}
         answer = client.post("/v1/models/sorter/evaluate", json=body)
         assert answer.status_code == 200, answer.text
-        figures = answer.json()["figures"]
-        found.append(([{**each, "value": None} for each in figures], [f["value"] for f in figures]))
-    assert found[0][0] == found[1][0]
-    # two answers of one seed are equal to rounding (README), not to the bit
-    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5, abs=1e-6)
+        found.append(answer.json()["figures"])
+    assert found[0] == found[1]
 
 
 def test_numbers_are_as_wide_as_json_has_them(client):
